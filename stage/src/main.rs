@@ -1,0 +1,60 @@
+//! The local stage: every outside system that PowerPole talks to, on one machine.
+//!
+//! It starts the shipped binaries, pointed at it by endpoint settings alone, and is used by none of them.
+
+mod aws;
+mod host;
+mod hub;
+mod parts;
+mod ssm;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The local stage of PowerPole.
+#[derive(Parser)]
+#[command(name = "powerpole-stage", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install and start the outside parts: databases, AWS stand-ins, package repository.
+    Parts(parts::Args),
+    /// Bring a whole stage up or down, and show where its parts listen.
+    Hub(hub::Args),
+    /// Turn every EC2 instance into a booted machine.
+    Host(host::Args),
+    /// The AWS endpoint: moto, and what moto lacks.
+    Aws(aws::Args),
+    /// Stand-ins for the SSM agent, its gateway and the session-manager-plugin.
+    Ssm(ssm::Args),
+    /// The workspace page that stands in for Slack.
+    Workspace(workspace::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let outcome = match Cli::parse().command {
+        Command::Parts(args) => parts::run(args).await,
+        Command::Hub(args) => hub::run(args).await,
+        Command::Host(args) => host::run(args).await,
+        Command::Aws(args) => aws::run(args).await,
+        Command::Ssm(args) => ssm::run(args).await,
+        Command::Workspace(args) => workspace::run(args).await,
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("powerpole-stage: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
