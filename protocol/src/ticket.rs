@@ -1,0 +1,63 @@
+//! The ticket: control's single-use permission, checked by the database itself.
+//!
+//! Without one the grantor's credential opens nothing. The MAC is HMAC-SHA256 over [`Ticket::mac_input`] with
+//! a key that only control's signer and the definer's schema hold.
+
+use crate::id::{AccountName, RequestId, SchemaName};
+use crate::level::AccessLevel;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+/// What a ticket permits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ticket {
+    /// Which of the cluster's ticket keys made the MAC.
+    pub key_id: String,
+    /// The request.
+    pub request: RequestId,
+    /// The account's user name; its host is the address that the server sees.
+    pub account: AccountName,
+    /// The level.
+    pub level: AccessLevel,
+    /// The schemas, in the order that was signed.
+    pub schemas: Vec<SchemaName>,
+    /// No account lives past this, in seconds since 1970.
+    pub not_after: u64,
+    /// Used once: 32 hexadecimal digits.
+    pub nonce: String,
+    /// HMAC-SHA256, 64 hexadecimal digits.
+    pub mac: String,
+}
+
+impl Ticket {
+    /// The bytes under the MAC: one line a field, in this order, each ended by a line feed.
+    /// No field can hold a line feed or, but for the schemas' commas, its neighbour's separator.
+    #[must_use]
+    pub fn mac_input(&self) -> Vec<u8> {
+        let schemas: Vec<&str> = self.schemas.iter().map(SchemaName::as_str).collect();
+        format!(
+            "powerpole-ticket-v1\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n",
+            self.key_id,
+            self.request,
+            self.account,
+            self.level,
+            schemas.join(","),
+            self.not_after,
+            self.nonce
+        )
+        .into_bytes()
+    }
+
+    /// Fills in the MAC.
+    #[must_use]
+    pub fn signed(mut self, key: &[u8]) -> Self {
+        // HMAC takes keys of any length.
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+            mac.update(&self.mac_input());
+            self.mac = data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes());
+        }
+        self
+    }
+}
