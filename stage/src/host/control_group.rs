@@ -1,55 +1,69 @@
 //! A control group for every machine: the one handle that holds *all* its processes, whoever their parent is.
 //!
 //! It answers "does anything of this machine still live?" after any crash, and it keeps machines apart: nspawn hangs the payload
-//! below its own group, and two machines in one group would share one tree of units. Works on the unified hierarchy and on the
-//! old one (there in the hierarchy named `systemd`, the one that nspawn uses).
+//! below its own group, and two machines in one group would share one tree of units. Works on the unified, the hybrid
+//! and the old hierarchy.
 
 use crate::hub::{HubError, InstanceId, Process, Stage};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The control group of one machine.
+/// The control group of one machine, in every hierarchy that systemd and nspawn keep their tree in.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlGroup {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
 }
 
 impl ControlGroup {
     pub(crate) fn of(stage: &Stage, instance: &InstanceId) -> Self {
+        let paths = stage_paths(stage)
+            .into_iter()
+            .map(|path| path.join(instance.as_str()));
         Self {
-            path: stage_path(stage).join(instance.as_str()),
+            paths: paths.collect(),
         }
     }
 
     /// The instances that have a control group.
     pub(crate) fn machines(stage: &Stage) -> Vec<InstanceId> {
-        let entries = std::fs::read_dir(stage_path(stage))
+        let mut ids: Vec<InstanceId> = stage_paths(stage)
             .into_iter()
-            .flatten()
-            .flatten();
-        entries
+            .flat_map(|path| std::fs::read_dir(path).into_iter().flatten().flatten())
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect()
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
     }
 
-    /// Makes it where it is missing, and says into which file a process writes its pid to join.
-    pub(crate) fn create(&self) -> Result<PathBuf, HubError> {
-        std::fs::create_dir_all(&self.path).map_err(HubError::file("create", &self.path))?;
-        Ok(self.path.join("cgroup.procs"))
+    /// Makes it where it is missing, and says into which files a process writes its pid to join.
+    pub(crate) fn create(&self) -> Result<Vec<PathBuf>, HubError> {
+        for path in &self.paths {
+            std::fs::create_dir_all(path).map_err(HubError::file("create", path))?;
+        }
+        Ok(self
+            .paths
+            .iter()
+            .map(|path| path.join("cgroup.procs"))
+            .collect())
     }
 
     /// All pids in it and below it.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let mut pids = Vec::new();
-        walk(&self.path, &mut |folder| {
-            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            pids.extend(
-                text.lines()
-                    .filter_map(|line| line.parse::<i32>().ok())
-                    .filter(|pid| *pid > 0),
-            );
-        });
+        for path in &self.paths {
+            walk(path, &mut |folder| {
+                let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+                pids.extend(
+                    text.lines()
+                        .filter_map(|line| line.parse::<i32>().ok())
+                        .filter(|pid| *pid > 0),
+                );
+            });
+        }
+        pids.sort_unstable();
+        pids.dedup();
         pids
     }
 
@@ -80,7 +94,9 @@ impl ControlGroup {
     /// Removes it and what units made below it. One with living processes stays.
     pub(crate) fn remove(&self) {
         let mut folders = Vec::new();
-        walk(&self.path, &mut |folder| folders.push(folder.to_owned()));
+        for path in &self.paths {
+            walk(path, &mut |folder| folders.push(folder.to_owned()));
+        }
         for folder in folders.iter().rev() {
             let _ = std::fs::remove_dir(folder);
         }
@@ -88,7 +104,9 @@ impl ControlGroup {
 
     /// Removes the stage's own group once its machines are gone.
     pub(crate) fn remove_stage(stage: &Stage) {
-        let _ = std::fs::remove_dir(stage_path(stage));
+        for path in stage_paths(stage) {
+            let _ = std::fs::remove_dir(path);
+        }
     }
 
     fn living(&self) -> impl Iterator<Item = Process> {
@@ -99,14 +117,25 @@ impl ControlGroup {
     }
 }
 
-fn stage_path(stage: &Stage) -> PathBuf {
-    let old = Path::new("/sys/fs/cgroup/systemd");
-    let hierarchy = if old.is_dir() {
-        old
-    } else {
-        Path::new("/sys/fs/cgroup")
-    };
-    hierarchy.join(stage.control_group())
+/// One path on the unified hierarchy; two on the hybrid one, where nspawn takes its place from `unified` and mirrors it in
+/// `systemd`; one on the old one.
+fn stage_paths(stage: &Stage) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hybrid: Vec<PathBuf> = ["unified", "systemd"]
+        .map(|name| top.join(name))
+        .into_iter()
+        .collect();
+    let mut hierarchies: Vec<PathBuf> = hybrid
+        .into_iter()
+        .filter(|path| path.join("cgroup.procs").exists())
+        .collect();
+    if hierarchies.is_empty() {
+        hierarchies.push(top.to_owned());
+    }
+    hierarchies
+        .into_iter()
+        .map(|hierarchy| hierarchy.join(stage.control_group()))
+        .collect()
 }
 
 /// Visits a folder and all below it, parents first.

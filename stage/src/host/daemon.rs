@@ -164,10 +164,10 @@ async fn take(
             blocking(stage, machine, move |stage, machine| {
                 machine.kill()?;
                 unplug(stage, &machine.id)?;
-                machine.write_record(&MachineRecord {
+                Ok(machine.write_record(&MachineRecord {
                     phase: Phase::Stopped,
                     ..record
-                })
+                })?)
             })
             .await
         }
@@ -178,10 +178,10 @@ async fn take(
                 unplug(stage, &machine.id)?;
                 remove_root(machine)?;
                 machine.group().remove();
-                machine.write_record(&MachineRecord {
+                Ok(machine.write_record(&MachineRecord {
                     phase: Phase::Gone,
                     ..record
-                })
+                })?)
             })
             .await
         }

@@ -15,8 +15,9 @@ use std::process::{Command, Stdio};
 
 /// nspawn's exit code for "boot me again", when it does not do so itself.
 const REBOOT: i32 = 133;
-/// Joins the control group named by the first argument, then becomes the rest.
-const JOIN: &str = r#"echo 0 > "$1" && shift && exec "$@""#;
+/// Joins the control groups named before `--`, then becomes what follows.
+const JOIN: &str =
+    r#"while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; exec "$@""#;
 /// What an agent needs beyond nspawn's usual set: nftables in its own network namespace. Mount namespaces, setuid and
 /// systemd's sandboxing work with the usual set.
 const CAPABILITIES: &str = "CAP_NET_ADMIN";
@@ -57,7 +58,7 @@ pub(crate) fn keep(stage: &Stage, machine: &Machine) -> Result<(), HostError> {
         // nspawn may die alone (SIGKILL) and leave the machine running; without its keeper it has no console and no end.
         machine.group().kill_all()?;
         state.exit = Some(exit);
-        return machine.write_keeper(&state);
+        return Ok(machine.write_keeper(&state)?);
     }
 }
 
@@ -93,7 +94,8 @@ fn boot(stage: &Stage, machine: &Machine, record: &MachineRecord) -> Result<i32,
     let network = namespace_path(&stage.machine_namespace(&machine.id));
     let status = Command::new("sh")
         .args(["-c", JOIN, "sh"])
-        .arg(join)
+        .args(join)
+        .arg("--")
         .arg("systemd-nspawn")
         .arg(format!("--machine={}", machine.id))
         .arg(format!("--hostname={}", host_name(address)))

@@ -12,7 +12,6 @@
 //! ```
 //! Both JSON files are replaced whole, so a process killed on any line leaves the old or the new one.
 
-use super::HostError;
 use super::control_group::ControlGroup;
 use super::ec2::Instance;
 use crate::hub::{HubError, InstanceId, Process, Stage, write_json};
@@ -97,17 +96,17 @@ impl Machine {
         serde_json::from_slice(&std::fs::read(self.path("machine.json")).ok()?).ok()
     }
 
-    pub(crate) fn write_record(&self, record: &MachineRecord) -> Result<(), HostError> {
+    pub(crate) fn write_record(&self, record: &MachineRecord) -> Result<(), HubError> {
         std::fs::create_dir_all(&self.dir).map_err(HubError::file("create", &self.dir))?;
-        Ok(write_json(&self.path("machine.json"), record)?)
+        write_json(&self.path("machine.json"), record)
     }
 
     pub(crate) fn keeper(&self) -> Option<KeeperRecord> {
         serde_json::from_slice(&std::fs::read(self.path("keeper.json")).ok()?).ok()
     }
 
-    pub(crate) fn write_keeper(&self, record: &KeeperRecord) -> Result<(), HostError> {
-        Ok(write_json(&self.path("keeper.json"), record)?)
+    pub(crate) fn write_keeper(&self, record: &KeeperRecord) -> Result<(), HubError> {
+        write_json(&self.path("keeper.json"), record)
     }
 
     /// True when the fault switch took it.
@@ -123,7 +122,7 @@ impl Machine {
     }
 
     /// Takes its power away and waits until nothing of it lives, its keeper included.
-    pub(crate) fn kill(&self) -> Result<(), HostError> {
+    pub(crate) fn kill(&self) -> Result<(), HubError> {
         self.group.kill_all()?;
         if let Some(record) = self.keeper() {
             // It sees the end by itself and writes it down; one that hangs is ended.

@@ -155,7 +155,21 @@ pub(crate) fn destroy(stage: &Stage, instance: &InstanceId) -> Result<(), HostEr
     // The mark comes first: without it the end would look like a power-off and be reported to EC2.
     let mark = machine.path("destroyed");
     std::fs::write(&mark, "").map_err(HubError::file("write", &mark))?;
-    machine.kill()
+    Ok(machine.kill()?)
+}
+
+/// Removes the roots of machines that have lost their power; consoles and journals stay.
+pub(crate) fn remove_roots(stage: &Stage) -> Result<(), HubError> {
+    for machine in Machine::all(stage) {
+        root::remove_root(&machine)?;
+        if let Some(record) = machine.record() {
+            machine.write_record(&machine::MachineRecord {
+                phase: machine::Phase::Gone,
+                ..record
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn print(listed: &[Listed], json: bool) -> anyhow::Result<()> {

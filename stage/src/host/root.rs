@@ -61,7 +61,7 @@ pub(crate) fn mount_root(machine: &Machine, record: &MachineRecord) -> Result<Pa
 }
 
 /// Unmounts and removes the root; console and journal stay.
-pub(crate) fn remove_root(machine: &Machine) -> Result<(), HostError> {
+pub(crate) fn remove_root(machine: &Machine) -> Result<(), HubError> {
     unmount_below(machine.dir())?;
     let journal = machine.path("upper/var/log/journal");
     let kept = machine.path("journal");
@@ -72,7 +72,7 @@ pub(crate) fn remove_root(machine: &Machine) -> Result<(), HostError> {
         let folder = machine.path(name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(HubError::file("remove", &folder)(error).into());
+                return Err(HubError::file("remove", &folder)(error));
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use super::process::{Process, Record, in_namespace, own_line};
 use super::{HubError, InstanceId, Stage, network};
 use crate::host::control_group::ControlGroup;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,13 +76,18 @@ impl Leftovers {
 pub(crate) fn remove_all(stage: &Stage) -> Result<(), HubError> {
     stage.assert_ours()?;
     let spared = own_line();
-    // The instance host first, lest it boots machines again while they are being taken down.
+    // The instance host first, lest it boots machines again while they are being taken down; the others all at once.
     let mut records = Record::all(stage);
+    records.retain(|record| !spared.contains(&record.process.pid));
     records.sort_by_key(|record| record.name != crate::host::PROCESS_NAME);
+    if let Some(first) = records.first() {
+        first.process.end(Duration::from_secs(3))?;
+    }
     for record in &records {
-        if !spared.contains(&record.process.pid) {
-            record.process.end(Duration::from_secs(3))?;
-        }
+        record.process.signal(Signal::SIGTERM);
+    }
+    for record in &records {
+        record.process.end(Duration::from_secs(3))?;
         record.forget(stage);
     }
     for instance in ControlGroup::machines(stage) {
@@ -95,6 +101,7 @@ pub(crate) fn remove_all(stage: &Stage) -> Result<(), HubError> {
         process.end(Duration::from_millis(200))?;
     }
     unmount_below(stage.dir())?;
+    crate::host::remove_roots(stage)?;
     for instance in ControlGroup::machines(stage) {
         ControlGroup::of(stage, &instance).remove();
     }
