@@ -3,6 +3,7 @@
 //! It starts the shipped binaries, pointed at it by endpoint settings alone, and is used by none of them.
 
 mod aws;
+mod clock;
 mod host;
 mod hub;
 mod parts;
