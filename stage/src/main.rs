@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse_from(ssm::command_line(std::env::args_os())).command {
         Command::Parts(args) => parts::run(args).await,
         Command::Hub(args) => hub::run(args).await,
         Command::Host(args) => host::run(args).await,
