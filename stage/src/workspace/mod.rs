@@ -10,6 +10,8 @@ mod faults;
 mod inputs;
 mod outbound;
 mod page;
+#[cfg(test)]
+mod peer_tests;
 mod people;
 mod store;
 mod web_api;
