@@ -64,6 +64,35 @@ async function waitFor(check, what) {
   throw new Error(`waited in vain for ${what}`);
 }
 
+// Runs in the page: visible texts with a contrast below 4.5 (3 if large), and how many were looked at.
+function faintTexts() {
+  const parts = (colour) => (colour.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = parts(getComputedStyle(at).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0.99) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  let looked = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    const words = walker.currentNode.textContent.trim();
+    if (!words || !node.checkVisibility({ opacityProperty: true }) || node.closest(".hidden, option, .gutter, .skip, noscript, [aria-hidden]")) continue;
+    const style = getComputedStyle(node);
+    const [a, b] = [light(parts(style.color)), light(ground(node))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
+    looked += 1;
+    if (contrast < (large ? 3 : 4.5)) faint.push(`${words.slice(0, 40)}: ${contrast.toFixed(2)}`);
+  }
+  return [faint, looked];
+}
+
 async function main() {
   await control.start();
   stage = spawn(options["stage-binary"], ["workspace", "--listen", `127.0.0.1:${port}`, "--control", `http://127.0.0.1:${control.port}`,
@@ -302,6 +331,15 @@ async function main() {
     await page.keyboard.press("Escape");
     await page.setViewportSize({ width: 1200, height: 800 });
     await shot("13-dark");
+  });
+
+  await step("every word can be read against its ground, in the light and in the dark", async () => {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      const [faint, looked] = await page.evaluate(faintTexts);
+      assert.ok(looked > 20, `only ${looked} texts were looked at`);
+      assert.deepEqual(faint, [], colorScheme);
+    }
   });
 
   await step("nothing was complained of in the console, and nothing went outside", async () => {

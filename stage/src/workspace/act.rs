@@ -81,7 +81,10 @@ pub(crate) async fn command(
 ) -> Result<CommandOutcome, ActError> {
     let person = actor(user)?;
     let place = place_of(person, channel)?;
-    let rest = text.trim().strip_prefix("/powerpole").ok_or(ActError::NoCommand)?;
+    let rest = text
+        .trim()
+        .strip_prefix("/powerpole")
+        .ok_or(ActError::NoCommand)?;
     if !rest.is_empty() && !rest.starts_with(char::is_whitespace) {
         return Err(ActError::NoCommand);
     }
@@ -111,18 +114,32 @@ pub(crate) async fn command(
             ("trigger_id", &trigger),
         ])
         .await;
-    let none = CommandOutcome { view: None, message: None, failure: None };
+    let none = CommandOutcome {
+        view: None,
+        message: None,
+        failure: None,
+    };
     let ack = match ack {
         Ok(ack) => ack,
         Err(failure) => {
-            let words = format!("/powerpole failed with the error \"{}\"", failure.command_code());
+            let words = format!(
+                "/powerpole failed with the error \"{}\"",
+                failure.command_code()
+            );
             let message = workspace.tell(person, &place, &words);
-            return Ok(CommandOutcome { message: Some(message), failure: Some(failure), ..none });
+            return Ok(CommandOutcome {
+                message: Some(message),
+                failure: Some(failure),
+                ..none
+            });
         }
     };
     if let Some(answer) = answer_to_command(&ack, person, &place) {
         let message = workspace.store().post(clock::now_us(), answer);
-        return Ok(CommandOutcome { message: Some(message), ..none });
+        return Ok(CommandOutcome {
+            message: Some(message),
+            ..none
+        });
     }
     // Control may acknowledge first and open the modal after; the trigger's life bounds the wait.
     let waited = tokio::time::timeout(Duration::from_micros(TRIGGER_LIFE_US), async {
@@ -136,7 +153,10 @@ pub(crate) async fn command(
         }
     })
     .await;
-    Ok(CommandOutcome { view: waited.unwrap_or(None), ..none })
+    Ok(CommandOutcome {
+        view: waited.unwrap_or(None),
+        ..none
+    })
 }
 
 /// Says something as a person.
@@ -203,7 +223,10 @@ fn click_in_message(
     ts: &str,
     click: &Click,
 ) -> Result<Value, ActError> {
-    let message = store.message(&place.id, ts).ok_or(ActError::NoAction)?.clone();
+    let message = store
+        .message(&place.id, ts)
+        .ok_or(ActError::NoAction)?
+        .clone();
     if !message.visible_to(person.id) {
         return Err(ActError::NoAction);
     }
@@ -235,7 +258,11 @@ fn click_in_view(
     view_id: &str,
     click: &Click,
 ) -> Result<Value, ActError> {
-    let view = store.view(person.id, view_id).ok_or(ActError::NoView)?.json.clone();
+    let view = store
+        .view(person.id, view_id)
+        .ok_or(ActError::NoView)?
+        .json
+        .clone();
     let blocks = view.get("blocks").cloned().unwrap_or(Value::Null);
     let action = action_json(&blocks, click, now).ok_or(ActError::NoAction)?;
     let trigger = store.new_trigger(now, person.id, true);
@@ -267,7 +294,11 @@ pub(crate) async fn submit(
     let person = actor(user)?;
     let (view, payload) = {
         let mut store = workspace.store();
-        let view = store.view(person.id, view_id).ok_or(ActError::NoView)?.json.clone();
+        let view = store
+            .view(person.id, view_id)
+            .ok_or(ActError::NoView)?
+            .json
+            .clone();
         let state = match inputs::fill(&view, values) {
             Filled::Errors(errors) => return Ok(Submitted::Errors(errors)),
             Filled::State(state) => state,
@@ -290,12 +321,7 @@ pub(crate) async fn submit(
     }
 }
 
-fn after_submission(
-    workspace: &Workspace,
-    person: &Person,
-    view: &Value,
-    ack: &Ack,
-) -> Submitted {
+fn after_submission(workspace: &Workspace, person: &Person, view: &Value, ack: &Ack) -> Submitted {
     let view_id = text(view, "id");
     let mut store = workspace.store();
     if ack.body.trim().is_empty() {
@@ -303,12 +329,17 @@ fn after_submission(
         return Submitted::Closed;
     }
     let trouble = Submitted::Failed(MODAL_TROUBLE.into());
-    let Ok(answer) = serde_json::from_str::<Value>(&ack.body) else { return trouble };
-    let next = answer.get("view").filter(|next| blocks::check_view(next).is_empty());
+    let Ok(answer) = serde_json::from_str::<Value>(&ack.body) else {
+        return trouble;
+    };
+    let next = answer
+        .get("view")
+        .filter(|next| blocks::check_view(next).is_empty());
     match text(&answer, "response_action") {
         "errors" => {
-            let named: Option<BTreeMap<String, String>> =
-                answer.get("errors").and_then(|errors| serde_json::from_value(errors.clone()).ok());
+            let named: Option<BTreeMap<String, String>> = answer
+                .get("errors")
+                .and_then(|errors| serde_json::from_value(errors.clone()).ok());
             let inputs = inputs::input_blocks(view);
             match named {
                 Some(errors)
@@ -348,8 +379,15 @@ pub(crate) async fn close(
     let person = actor(user)?;
     let view = {
         let mut store = workspace.store();
-        let view = store.view(person.id, view_id).ok_or(ActError::NoView)?.json.clone();
-        let clears = view.get("clear_on_close").and_then(Value::as_bool).unwrap_or(false);
+        let view = store
+            .view(person.id, view_id)
+            .ok_or(ActError::NoView)?
+            .json
+            .clone();
+        let clears = view
+            .get("clear_on_close")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
         store.close_view(person.id, view_id, all || clears);
         view
     };
@@ -383,7 +421,9 @@ fn answer_to_command(ack: &Ack, person: &Person, place: &Conversation) -> Option
         Ok(Value::Object(fields)) => {
             let answer = Value::Object(fields);
             message.text = text(&answer, "text").to_owned();
-            let wanted = answer.get("blocks").filter(|b| blocks::check_message_blocks(b).is_empty());
+            let wanted = answer
+                .get("blocks")
+                .filter(|b| blocks::check_message_blocks(b).is_empty());
             message.blocks = wanted.cloned().unwrap_or(Value::Null);
             if text(&answer, "response_type") != "in_channel" {
                 message.only_for = Some(person.id.into());
@@ -447,7 +487,10 @@ fn action_json(blocks: &Value, click: &Click, now_us: u64) -> Option<Value> {
         .flatten()
         .flat_map(|block| inputs::elements(block).into_iter().map(move |e| (block, e)))
         .filter(|(block, _)| {
-            click.block_id.as_deref().is_none_or(|id| text(block, "block_id") == id)
+            click
+                .block_id
+                .as_deref()
+                .is_none_or(|id| text(block, "block_id") == id)
         })
         .filter(|(_, element)| text(element, "action_id") == click.action_id)
         .find(|(_, element)| {
@@ -474,7 +517,9 @@ fn action_json(blocks: &Value, click: &Click, now_us: u64) -> Option<Value> {
 
 /// Slack's escaping of what people type.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

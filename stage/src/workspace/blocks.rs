@@ -72,7 +72,8 @@ pub(crate) fn check_view(view: &Value) -> Vec<String> {
     if let Some(blocks) = fields.get("blocks") {
         check_blocks(&mut findings, blocks, Surface::Modal, "/view/blocks");
         let has_input = blocks.as_array().is_some_and(|all| {
-            all.iter().any(|block| block.get("type").and_then(Value::as_str) == Some("input"))
+            all.iter()
+                .any(|block| block.get("type").and_then(Value::as_str) == Some("input"))
         });
         if has_input && !fields.contains_key("submit") {
             findings.add(
@@ -103,16 +104,25 @@ fn check_blocks(findings: &mut Findings, blocks: &Value, surface: Surface, at: &
         if let Some(id) = block.get("block_id").and_then(Value::as_str)
             && !ids.insert(id.to_owned())
         {
-            findings.add(&format!("{here}/block_id"), format!("block_id `{id}` already exists"));
+            findings.add(
+                &format!("{here}/block_id"),
+                format!("block_id `{id}` already exists"),
+            );
         }
     }
 }
 
 fn check_block(findings: &mut Findings, block: &Value, surface: Surface, at: &str) {
-    let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = block
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let (required, optional): (&[&str], &[&str]) = match kind {
         "header" => (&["type", "text"], &["block_id"]),
-        "section" => (&["type"], &["block_id", "text", "fields", "accessory", "expand"]),
+        "section" => (
+            &["type"],
+            &["block_id", "text", "fields", "accessory", "expand"],
+        ),
         "context" | "actions" | "rich_text" => (&["type", "elements"], &["block_id"]),
         "divider" => (&["type"], &["block_id"]),
         "image" => (&["type", "image_url", "alt_text"], &["block_id", "title"]),
@@ -125,7 +135,9 @@ fn check_block(findings: &mut Findings, block: &Value, surface: Surface, at: &st
             return;
         }
     };
-    let Some(fields) = findings.object(block, at, required, optional) else { return };
+    let Some(fields) = findings.object(block, at, required, optional) else {
+        return;
+    };
     findings.string(fields, at, "block_id", 255);
     match kind {
         "header" => {
@@ -162,11 +174,21 @@ fn check_section(findings: &mut Findings, fields: &Map<String, Value>, _: Surfac
     if let Some(list) = fields.get("fields") {
         let here = format!("{at}/fields");
         for (index, text) in findings.list(list, &here, 1, 10).into_iter().enumerate() {
-            findings.text(text, &format!("{here}/{index}"), &["plain_text", "mrkdwn"], 2000);
+            findings.text(
+                text,
+                &format!("{here}/{index}"),
+                &["plain_text", "mrkdwn"],
+                2000,
+            );
         }
     }
     if let Some(accessory) = fields.get("accessory") {
-        elements::check(findings, accessory, &format!("{at}/accessory"), Place::Section);
+        elements::check(
+            findings,
+            accessory,
+            &format!("{at}/accessory"),
+            Place::Section,
+        );
     }
 }
 
@@ -187,7 +209,11 @@ fn check_input(findings: &mut Findings, fields: &Map<String, Value>, at: &str) {
 fn check_rich_text(findings: &mut Findings, list: Option<&Value>, at: &str) {
     let here = format!("{at}/elements");
     let Some(list) = list else { return };
-    for (index, part) in findings.list(list, &here, 0, usize::MAX).into_iter().enumerate() {
+    for (index, part) in findings
+        .list(list, &here, 0, usize::MAX)
+        .into_iter()
+        .enumerate()
+    {
         let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
         let known = [
             "rich_text_section",
@@ -196,10 +222,16 @@ fn check_rich_text(findings: &mut Findings, list: Option<&Value>, at: &str) {
             "rich_text_quote",
         ];
         if !known.contains(&kind) {
-            findings.add(&format!("{here}/{index}"), format!("unsupported type: {kind}"));
+            findings.add(
+                &format!("{here}/{index}"),
+                format!("unsupported type: {kind}"),
+            );
         }
         if !part.get("elements").is_some_and(Value::is_array) {
-            findings.add(&format!("{here}/{index}"), "missing required field: elements");
+            findings.add(
+                &format!("{here}/{index}"),
+                "missing required field: elements",
+            );
         }
     }
 }
@@ -245,10 +277,18 @@ impl Findings {
             Some("mrkdwn") => &["verbatim"],
             _ => &["emoji"],
         };
-        let Some(fields) = self.object(value, at, &["type", "text"], optional) else { return };
-        let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
+        let Some(fields) = self.object(value, at, &["type", "text"], optional) else {
+            return;
+        };
+        let kind = fields
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if !kinds.contains(&kind) {
-            self.add(&format!("{at}/type"), format!("must be one of: {}", kinds.join(", ")));
+            self.add(
+                &format!("{at}/type"),
+                format!("must be one of: {}", kinds.join(", ")),
+            );
         }
         let here = format!("{at}/text");
         match fields.get("text").and_then(Value::as_str) {
@@ -262,13 +302,7 @@ impl Findings {
     }
 
     /// If the field is there: a string of at most `most` characters.
-    pub(crate) fn string(
-        &mut self,
-        fields: &Map<String, Value>,
-        at: &str,
-        key: &str,
-        most: usize,
-    ) {
+    pub(crate) fn string(&mut self, fields: &Map<String, Value>, at: &str, key: &str, most: usize) {
         let Some(value) = fields.get(key) else { return };
         match value.as_str() {
             None => self.add(&format!("{at}/{key}"), "must be a string"),
@@ -330,7 +364,10 @@ mod tests {
 
     #[test]
     fn a_message_at_every_limit_is_taken_and_one_past_it_is_not() {
-        assert_eq!(check_message_blocks(&json!([section(&"x".repeat(3000))])), [""; 0]);
+        assert_eq!(
+            check_message_blocks(&json!([section(&"x".repeat(3000))])),
+            [""; 0]
+        );
         let found = check_message_blocks(&json!([section(&"x".repeat(3001))]));
         assert_eq!(
             found,
@@ -355,13 +392,19 @@ mod tests {
     #[test]
     fn duplicate_ids_are_refused() {
         let found = check_view(&modal(json!([input("a"), input("a")])));
-        assert!(found[0].contains("block_id `a` already exists"), "{found:?}");
+        assert!(
+            found[0].contains("block_id `a` already exists"),
+            "{found:?}"
+        );
         let button = json!({"type": "button", "action_id": "go",
                             "text": {"type": "plain_text", "text": "Go"}});
         let found = check_message_blocks(
             &json!([{"type": "actions", "elements": [button.clone(), button]}]),
         );
-        assert!(found[0].contains("action_id `go` already exists"), "{found:?}");
+        assert!(
+            found[0].contains("action_id `go` already exists"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -34,19 +34,27 @@ pub(crate) fn check_list(
         if let Some(id) = element.get("action_id").and_then(Value::as_str)
             && !ids.insert(id.to_owned())
         {
-            findings.add(&format!("{spot}/action_id"), format!("action_id `{id}` already exists"));
+            findings.add(
+                &format!("{spot}/action_id"),
+                format!("action_id `{id}` already exists"),
+            );
         }
     }
 }
 
 /// One element.
 pub(crate) fn check(findings: &mut Findings, element: &Value, at: &str, place: Place) {
-    let kind = element.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = element
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if place == Place::Context && matches!(kind, "mrkdwn" | "plain_text") {
         findings.text(element, at, &["mrkdwn", "plain_text"], 2000);
         return;
     }
-    let Some(fields) = known_fields(findings, element, kind, at, place) else { return };
+    let Some(fields) = known_fields(findings, element, kind, at, place) else {
+        return;
+    };
     findings.string(fields, at, "action_id", 255);
     findings.boolean(fields, at, "focus_on_load");
     if let Some(text) = fields.get("placeholder") {
@@ -73,9 +81,10 @@ pub(crate) fn check(findings: &mut Findings, element: &Value, at: &str, place: P
         "number_input" => {
             findings.boolean(fields, at, "is_decimal_allowed");
             for key in ["initial_value", "min_value", "max_value"] {
-                if fields.get(key).is_some_and(|v| {
-                    v.as_str().is_none_or(|text| text.parse::<f64>().is_err())
-                }) {
+                if fields
+                    .get(key)
+                    .is_some_and(|v| v.as_str().is_none_or(|text| text.parse::<f64>().is_err()))
+                {
                     findings.add(&format!("{at}/{key}"), "must be a number in a string");
                 }
             }
@@ -83,7 +92,8 @@ pub(crate) fn check(findings: &mut Findings, element: &Value, at: &str, place: P
         "datetimepicker" => {
             let initial = fields.get("initial_date_time");
             if initial.is_some_and(|v| {
-                v.as_u64().is_none_or(|n| !(1_000_000_000..10_000_000_000).contains(&n))
+                v.as_u64()
+                    .is_none_or(|n| !(1_000_000_000..10_000_000_000).contains(&n))
             }) {
                 findings.add(&format!("{at}/initial_date_time"), "must be 10 digits");
             }
@@ -100,18 +110,34 @@ fn known_fields<'v>(
     place: Place,
 ) -> Option<&'v Map<String, Value>> {
     use Place::{Actions, Context, Input, Section};
-    type Shape = (&'static [&'static str], &'static [&'static str], &'static [Place]);
+    type Shape = (
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [Place],
+    );
     let everywhere: &[Place] = &[Section, Actions, Input];
     let (required, optional, places): Shape = match kind {
         "button" => (
             &["type", "text"],
-            &["action_id", "url", "value", "style", "confirm", "accessibility_label"],
+            &[
+                "action_id",
+                "url",
+                "value",
+                "style",
+                "confirm",
+                "accessibility_label",
+            ],
             &[Section, Actions],
         ),
         "static_select" => (
             &["type"],
             &[
-                "action_id", "options", "option_groups", "placeholder", "initial_option", "confirm",
+                "action_id",
+                "options",
+                "option_groups",
+                "placeholder",
+                "initial_option",
+                "confirm",
                 "focus_on_load",
             ],
             everywhere,
@@ -119,8 +145,14 @@ fn known_fields<'v>(
         "multi_static_select" => (
             &["type"],
             &[
-                "action_id", "options", "option_groups", "placeholder", "initial_options", "confirm",
-                "max_selected_items", "focus_on_load",
+                "action_id",
+                "options",
+                "option_groups",
+                "placeholder",
+                "initial_options",
+                "confirm",
+                "max_selected_items",
+                "focus_on_load",
             ],
             &[Section, Input],
         ),
@@ -134,19 +166,32 @@ fn known_fields<'v>(
             &["action_id", "initial_options", "confirm", "focus_on_load"],
             everywhere,
         ),
-        "overflow" => (&["type", "options"], &["action_id", "confirm"], &[Section, Actions]),
+        "overflow" => (
+            &["type", "options"],
+            &["action_id", "confirm"],
+            &[Section, Actions],
+        ),
         "plain_text_input" => (
             &["type"],
             &[
-                "action_id", "initial_value", "multiline", "min_length", "max_length",
-                "dispatch_action_config", "focus_on_load", "placeholder",
+                "action_id",
+                "initial_value",
+                "multiline",
+                "min_length",
+                "max_length",
+                "dispatch_action_config",
+                "focus_on_load",
+                "placeholder",
             ],
             &[Input],
         ),
         "email_text_input" | "url_text_input" => (
             &["type"],
             &[
-                "action_id", "initial_value", "dispatch_action_config", "focus_on_load",
+                "action_id",
+                "initial_value",
+                "dispatch_action_config",
+                "focus_on_load",
                 "placeholder",
             ],
             &[Input],
@@ -154,8 +199,13 @@ fn known_fields<'v>(
         "number_input" => (
             &["type", "is_decimal_allowed"],
             &[
-                "action_id", "initial_value", "min_value", "max_value", "dispatch_action_config",
-                "focus_on_load", "placeholder",
+                "action_id",
+                "initial_value",
+                "min_value",
+                "max_value",
+                "dispatch_action_config",
+                "focus_on_load",
+                "placeholder",
             ],
             &[Input],
         ),
@@ -166,17 +216,36 @@ fn known_fields<'v>(
         ),
         "datepicker" => (
             &["type"],
-            &["action_id", "initial_date", "confirm", "focus_on_load", "placeholder"],
+            &[
+                "action_id",
+                "initial_date",
+                "confirm",
+                "focus_on_load",
+                "placeholder",
+            ],
             everywhere,
         ),
         "timepicker" => (
             &["type"],
-            &["action_id", "initial_time", "confirm", "focus_on_load", "placeholder", "timezone"],
+            &[
+                "action_id",
+                "initial_time",
+                "confirm",
+                "focus_on_load",
+                "placeholder",
+                "timezone",
+            ],
             everywhere,
         ),
         "users_select" => (
             &["type"],
-            &["action_id", "initial_user", "confirm", "focus_on_load", "placeholder"],
+            &[
+                "action_id",
+                "initial_user",
+                "confirm",
+                "focus_on_load",
+                "placeholder",
+            ],
             everywhere,
         ),
         "image" => (&["type", "image_url", "alt_text"], &[], &[Section, Context]),
@@ -205,7 +274,9 @@ fn check_button(findings: &mut Findings, fields: &Map<String, Value>, at: &str) 
 
 fn check_confirm(findings: &mut Findings, confirm: &Value, at: &str) {
     let required = ["title", "text", "confirm", "deny"];
-    let Some(fields) = findings.object(confirm, at, &required, &["style"]) else { return };
+    let Some(fields) = findings.object(confirm, at, &required, &["style"]) else {
+        return;
+    };
     let limits: [(&str, &[&str], usize); 4] = [
         ("title", &["plain_text"], 100),
         ("text", &["plain_text", "mrkdwn"], 300),
@@ -224,7 +295,11 @@ fn check_options(findings: &mut Findings, fields: &Map<String, Value>, at: &str,
     match (fields.get("options"), fields.get("option_groups")) {
         (Some(options), None) => {
             let here = format!("{at}/options");
-            for (index, option) in findings.list(options, &here, 1, most).into_iter().enumerate() {
+            for (index, option) in findings
+                .list(options, &here, 1, most)
+                .into_iter()
+                .enumerate()
+            {
                 check_option(findings, option, &format!("{here}/{index}"));
                 all.push(option);
             }
@@ -239,9 +314,15 @@ fn check_options(findings: &mut Findings, fields: &Map<String, Value>, at: &str,
                 if let Some(label) = parts.get("label") {
                     findings.text(label, &format!("{spot}/label"), &["plain_text"], 75);
                 }
-                let Some(options) = parts.get("options") else { continue };
+                let Some(options) = parts.get("options") else {
+                    continue;
+                };
                 let list = format!("{spot}/options");
-                for (n, option) in findings.list(options, &list, 1, most).into_iter().enumerate() {
+                for (n, option) in findings
+                    .list(options, &list, 1, most)
+                    .into_iter()
+                    .enumerate()
+                {
                     check_option(findings, option, &format!("{list}/{n}"));
                     all.push(option);
                 }
@@ -252,7 +333,10 @@ fn check_options(findings: &mut Findings, fields: &Map<String, Value>, at: &str,
     if let Some(initial) = fields.get("initial_option")
         && !all.contains(&initial)
     {
-        findings.add(&format!("{at}/initial_option"), "must be one of the provided options");
+        findings.add(
+            &format!("{at}/initial_option"),
+            "must be one of the provided options",
+        );
     }
     if let Some(initial) = fields.get("initial_options") {
         let here = format!("{at}/initial_options");
@@ -274,7 +358,12 @@ fn check_option(findings: &mut Findings, option: &Value, at: &str) {
     }
     findings.string(fields, at, "value", 150);
     if let Some(text) = fields.get("description") {
-        findings.text(text, &format!("{at}/description"), &["plain_text", "mrkdwn"], 75);
+        findings.text(
+            text,
+            &format!("{at}/description"),
+            &["plain_text", "mrkdwn"],
+            75,
+        );
     }
 }
 

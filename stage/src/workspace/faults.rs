@@ -72,7 +72,10 @@ pub(crate) struct Faults {
 impl Faults {
     /// With or without Slack's rate limit.
     pub(crate) fn new(rate_limited: bool) -> Self {
-        Self { rate_limited, ..Self::default() }
+        Self {
+            rate_limited,
+            ..Self::default()
+        }
     }
 
     /// Adds one to the end of the queue.
@@ -98,10 +101,9 @@ impl Faults {
     /// The fault that meets this call, if one does. It is used up.
     #[must_use]
     pub(crate) fn take(&mut self, method: &str) -> Option<Fault> {
-        let found = self
-            .planned
-            .iter_mut()
-            .find(|planned| planned.times > 0 && (planned.method == method || planned.method == "*"))?;
+        let found = self.planned.iter_mut().find(|planned| {
+            planned.times > 0 && (planned.method == method || planned.method == "*")
+        })?;
         found.times -= 1;
         let fault = found.fault.clone();
         self.planned.retain(|planned| planned.times > 0);
@@ -117,7 +119,11 @@ impl Faults {
         let full_at = self.full_at_us.entry(channel.into()).or_default();
         let debt = full_at.saturating_sub(now_us);
         if debt > (BURST - 1) * INTERVAL_US {
-            return Some((debt - (BURST - 1) * INTERVAL_US).div_ceil(1_000_000).max(1));
+            return Some(
+                (debt - (BURST - 1) * INTERVAL_US)
+                    .div_ceil(1_000_000)
+                    .max(1),
+            );
         }
         *full_at = now_us.max(*full_at) + INTERVAL_US;
         None
@@ -143,13 +149,28 @@ mod tests {
     #[test]
     fn every_kind_of_fault_can_be_written_down() {
         for (written, fault) in [
-            (r#"{"method":"*","kind":"429","retry_after_s":7}"#, Fault::TooMany { retry_after_s: 7 }),
-            (r#"{"method":"*","kind":"error","error":"x"}"#, Fault::Error { error: "x".into() }),
-            (r#"{"method":"*","kind":"delay","delay_ms":5}"#, Fault::Delay { delay_ms: 5 }),
-            (r#"{"method":"*","kind":"apply-then-fail"}"#, Fault::ApplyThenFail),
+            (
+                r#"{"method":"*","kind":"429","retry_after_s":7}"#,
+                Fault::TooMany { retry_after_s: 7 },
+            ),
+            (
+                r#"{"method":"*","kind":"error","error":"x"}"#,
+                Fault::Error { error: "x".into() },
+            ),
+            (
+                r#"{"method":"*","kind":"delay","delay_ms":5}"#,
+                Fault::Delay { delay_ms: 5 },
+            ),
+            (
+                r#"{"method":"*","kind":"apply-then-fail"}"#,
+                Fault::ApplyThenFail,
+            ),
             (r#"{"method":"*","kind":"500"}"#, Fault::Broken),
         ] {
-            assert_eq!(serde_json::from_str::<Planned>(written).unwrap().fault, fault);
+            assert_eq!(
+                serde_json::from_str::<Planned>(written).unwrap().fault,
+                fault
+            );
         }
     }
 

@@ -23,16 +23,26 @@ pub(crate) enum Filled {
 pub(crate) fn fill(view: &Value, typed: &Typed) -> Filled {
     let mut values = Map::new();
     let mut errors = BTreeMap::new();
-    for block in view.get("blocks").and_then(Value::as_array).into_iter().flatten() {
+    for block in view
+        .get("blocks")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let block_id = text(block, "block_id");
         for element in elements(block) {
             let action_id = text(element, "action_id");
-            let given = typed.get(block_id).and_then(|actions| actions.get(action_id));
+            let given = typed
+                .get(block_id)
+                .and_then(|actions| actions.get(action_id));
             let read = match given {
                 Some(value) => state_of(element, value),
                 None => Ok(initial_of(element)),
             };
-            let optional = block.get("optional").and_then(Value::as_bool).unwrap_or(false);
+            let optional = block
+                .get("optional")
+                .and_then(Value::as_bool)
+                .unwrap_or(false);
             let is_input = text(block, "type") == "input";
             match read {
                 Err(problem) => {
@@ -51,7 +61,11 @@ pub(crate) fn fill(view: &Value, typed: &Typed) -> Filled {
             }
         }
     }
-    if errors.is_empty() { Filled::State(json!({"values": values})) } else { Filled::Errors(errors) }
+    if errors.is_empty() {
+        Filled::State(json!({"values": values}))
+    } else {
+        Filled::Errors(errors)
+    }
 }
 
 /// The block ids of a view's inputs: what field errors may name.
@@ -71,16 +85,34 @@ pub(crate) fn elements(block: &Value) -> Vec<&Value> {
         "actions" => block.get("elements").and_then(Value::as_array),
         _ => None,
     };
-    let single = ["element", "accessory"].into_iter().filter_map(|key| block.get(key));
-    list.into_iter().flatten().chain(single).filter(|found| text(found, "type") != "image").collect()
+    let single = ["element", "accessory"]
+        .into_iter()
+        .filter_map(|key| block.get(key));
+    list.into_iter()
+        .flatten()
+        .chain(single)
+        .filter(|found| text(found, "type") != "image")
+        .collect()
 }
 
 /// The option of an element that has this value.
 pub(crate) fn option_of<'v>(element: &'v Value, value: &str) -> Option<&'v Value> {
-    let plain = element.get("options").and_then(Value::as_array).into_iter().flatten();
-    let groups = element.get("option_groups").and_then(Value::as_array).into_iter().flatten();
-    let grouped = groups.filter_map(|g| g.get("options").and_then(Value::as_array)).flatten();
-    plain.chain(grouped).find(|option| text(option, "value") == value)
+    let plain = element
+        .get("options")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let groups = element
+        .get("option_groups")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let grouped = groups
+        .filter_map(|g| g.get("options").and_then(Value::as_array))
+        .flatten();
+    plain
+        .chain(grouped)
+        .find(|option| text(option, "value") == value)
 }
 
 /// The state of one element for a value that a person gave.
@@ -90,9 +122,9 @@ pub(crate) fn state_of(element: &Value, value: &Value) -> Result<Value, String> 
     let state = match kind {
         "static_select" | "radio_buttons" | "overflow" => match as_text(value) {
             None => Value::Null,
-            Some(wanted) => {
-                option_of(element, &wanted).cloned().ok_or("That is not one of the choices.")?
-            }
+            Some(wanted) => option_of(element, &wanted)
+                .cloned()
+                .ok_or("That is not one of the choices.")?,
         },
         "multi_static_select" | "checkboxes" => {
             let wanted = match value {
@@ -103,8 +135,10 @@ pub(crate) fn state_of(element: &Value, value: &Value) -> Result<Value, String> 
             if most.is_some_and(|most| wanted.len() as u64 > most) {
                 return Err(format!("Choose at most {}.", most.unwrap_or_default()));
             }
-            let picked: Option<Vec<Value>> =
-                wanted.iter().map(|item| option_of(element, item).cloned()).collect();
+            let picked: Option<Vec<Value>> = wanted
+                .iter()
+                .map(|item| option_of(element, item).cloned())
+                .collect();
             Value::Array(picked.ok_or("That is not one of the choices.")?)
         }
         "datetimepicker" => match value {
@@ -131,16 +165,31 @@ fn parse_time(written: &str) -> Option<i64> {
     if let Ok(seconds) = written.parse() {
         return Some(seconds);
     }
-    written.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+    written
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_second)
 }
 
 fn check_number(element: &Value, written: String) -> Result<String, String> {
-    let number: f64 = written.trim().parse().map_err(|_| "Enter a number.".to_owned())?;
-    let decimal = element.get("is_decimal_allowed").and_then(Value::as_bool).unwrap_or(false);
+    let number: f64 = written
+        .trim()
+        .parse()
+        .map_err(|_| "Enter a number.".to_owned())?;
+    let decimal = element
+        .get("is_decimal_allowed")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     if !decimal && number.fract() != 0.0 {
         return Err("Enter a whole number.".into());
     }
-    let bound = |key: &str| element.get(key).and_then(Value::as_str)?.parse::<f64>().ok();
+    let bound = |key: &str| {
+        element
+            .get(key)
+            .and_then(Value::as_str)?
+            .parse::<f64>()
+            .ok()
+    };
     if let Some(least) = bound("min_value")
         && number < least
     {
@@ -252,20 +301,41 @@ mod tests {
         let options = json!([option("x"), option("y")]);
         let with = |kind: &str| json!({"type": kind, "action_id": "a", "options": options});
         let cases = [
-            (json!({"type": "plain_text_input", "action_id": "a"}), json!("why"),
-             json!({"type": "plain_text_input", "value": "why"})),
-            (with("static_select"), json!("y"),
-             json!({"type": "static_select", "selected_option": option("y")})),
-            (with("radio_buttons"), json!("x"),
-             json!({"type": "radio_buttons", "selected_option": option("x")})),
-            (with("multi_static_select"), json!(["x", "y"]),
-             json!({"type": "multi_static_select", "selected_options": [option("x"), option("y")]})),
-            (with("checkboxes"), json!([]),
-             json!({"type": "checkboxes", "selected_options": []})),
-            (json!({"type": "datetimepicker", "action_id": "a"}), json!("2026-11-23T10:00:00Z"),
-             json!({"type": "datetimepicker", "selected_date_time": 1_795_428_000})),
-            (json!({"type": "number_input", "action_id": "a", "is_decimal_allowed": false}),
-             json!("90"), json!({"type": "number_input", "value": "90"})),
+            (
+                json!({"type": "plain_text_input", "action_id": "a"}),
+                json!("why"),
+                json!({"type": "plain_text_input", "value": "why"}),
+            ),
+            (
+                with("static_select"),
+                json!("y"),
+                json!({"type": "static_select", "selected_option": option("y")}),
+            ),
+            (
+                with("radio_buttons"),
+                json!("x"),
+                json!({"type": "radio_buttons", "selected_option": option("x")}),
+            ),
+            (
+                with("multi_static_select"),
+                json!(["x", "y"]),
+                json!({"type": "multi_static_select", "selected_options": [option("x"), option("y")]}),
+            ),
+            (
+                with("checkboxes"),
+                json!([]),
+                json!({"type": "checkboxes", "selected_options": []}),
+            ),
+            (
+                json!({"type": "datetimepicker", "action_id": "a"}),
+                json!("2026-11-23T10:00:00Z"),
+                json!({"type": "datetimepicker", "selected_date_time": 1_795_428_000}),
+            ),
+            (
+                json!({"type": "number_input", "action_id": "a", "is_decimal_allowed": false}),
+                json!("90"),
+                json!({"type": "number_input", "value": "90"}),
+            ),
         ];
         for (element, value, expected) in cases {
             assert_eq!(state(element, value), expected);
@@ -275,27 +345,40 @@ mod tests {
     #[test]
     fn an_empty_required_field_is_refused_before_anything_is_sent() {
         let element = json!({"type": "plain_text_input", "action_id": "a"});
-        let Filled::Errors(errors) = fill(&view(element.clone(), false), &typed(json!("  "))) else {
+        let Filled::Errors(errors) = fill(&view(element.clone(), false), &typed(json!("  ")))
+        else {
             panic!("taken");
         };
         assert_eq!(errors["b"], REQUIRED);
         let filled = fill(&view(element, true), &Typed::new());
-        assert_eq!(filled, Filled::State(json!({"values": {"b": {"a":
-            {"type": "plain_text_input", "value": null}}}})));
+        assert_eq!(
+            filled,
+            Filled::State(json!({"values": {"b": {"a":
+            {"type": "plain_text_input", "value": null}}}}))
+        );
     }
 
     #[test]
     fn a_choice_that_is_not_offered_is_refused() {
         let element = json!({"type": "static_select", "action_id": "a", "options": [option("x")]});
-        assert_eq!(state(element, json!("z")), "That is not one of the choices.");
+        assert_eq!(
+            state(element, json!("z")),
+            "That is not one of the choices."
+        );
     }
 
     #[test]
     fn numbers_keep_their_bounds() {
         let element = json!({"type": "number_input", "action_id": "a", "is_decimal_allowed": false,
             "min_value": "1", "max_value": "9"});
-        assert_eq!(state(element.clone(), json!("0")), "Enter a number of at least 1.");
-        assert_eq!(state(element.clone(), json!("10")), "Enter a number of at most 9.");
+        assert_eq!(
+            state(element.clone(), json!("0")),
+            "Enter a number of at least 1."
+        );
+        assert_eq!(
+            state(element.clone(), json!("10")),
+            "Enter a number of at most 9."
+        );
         assert_eq!(state(element, json!("1.5")), "Enter a whole number.");
     }
 

@@ -94,7 +94,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr()?;
-    let base_url = args.public_url.unwrap_or_else(|| format!("http://{address}"));
+    let base_url = args
+        .public_url
+        .unwrap_or_else(|| format!("http://{address}"));
     let ack_limit = Duration::from_millis(args.ack_limit_ms);
     let secret = read_secret(&args.signing_secret_file)?;
     let workspace = Workspace {
@@ -122,7 +124,9 @@ pub(crate) fn router(workspace: Arc<Workspace>) -> Router {
         .route("/_stage/limits", post(page::limits))
         .route(
             "/_stage/faults",
-            get(page::planned_faults).post(page::plan_fault).delete(page::clear_faults),
+            get(page::planned_faults)
+                .post(page::plan_fault)
+                .delete(page::clear_faults),
         )
         .route("/_stage/act/command", post(page::command))
         .route("/_stage/act/post", post(page::post))
@@ -130,7 +134,10 @@ pub(crate) fn router(workspace: Arc<Workspace>) -> Router {
         .route("/_stage/act/click", post(page::click))
         .route("/_stage/act/close", post(page::close))
         .route("/", get(|| async { serve_file("") }))
-        .route("/{file}", get(|Path(name): Path<String>| async move { serve_file(&name) }))
+        .route(
+            "/{file}",
+            get(|Path(name): Path<String>| async move { serve_file(&name) }),
+        )
         .with_state(workspace)
 }
 

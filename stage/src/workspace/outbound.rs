@@ -88,31 +88,45 @@ impl Control {
 
     /// Sends an interaction.
     pub(crate) async fn interaction(&self, payload: &serde_json::Value) -> Result<Ack, NoAck> {
-        self.send("/slack/interactions", &[("payload", &payload.to_string())]).await
+        self.send("/slack/interactions", &[("payload", &payload.to_string())])
+            .await
     }
 
     async fn send(&self, path: &str, fields: &[(&str, &str)]) -> Result<Ack, NoAck> {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
         let timestamp = clock::now_s().to_string();
         let signature = sign(&self.signing_secret, &timestamp, &body);
         let request = Request::post(format!("{}{path}", self.base))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::USER_AGENT, "Slackbot 1.0 (+https://api.slack.com/robots)")
+            .header(
+                header::USER_AGENT,
+                "Slackbot 1.0 (+https://api.slack.com/robots)",
+            )
             .header("x-slack-request-timestamp", timestamp)
             .header("x-slack-signature", signature)
             .body(Full::new(Bytes::from(body)))
             .map_err(|_| NoAck::Unreachable)?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|_| NoAck::Unreachable)?;
+            let answer = self
+                .client
+                .request(request)
+                .await
+                .map_err(|_| NoAck::Unreachable)?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ACK_MAX).collect().await;
             let body = body.map_err(|_| NoAck::Unreachable)?.to_bytes();
             if status != StatusCode::OK {
                 return Err(NoAck::Status(status.as_u16()));
             }
-            Ok(Ack { body: String::from_utf8_lossy(&body).into_owned() })
+            Ok(Ack {
+                body: String::from_utf8_lossy(&body).into_owned(),
+            })
         };
-        tokio::time::timeout(self.ack_limit, exchange).await.unwrap_or(Err(NoAck::Timeout))
+        tokio::time::timeout(self.ack_limit, exchange)
+            .await
+            .unwrap_or(Err(NoAck::Timeout))
     }
 }
 

@@ -29,11 +29,26 @@ pub(crate) fn file(name: &str) -> Option<Response> {
     let (kind, body) = match name {
         "" => ("text/html; charset=utf-8", include_str!("page/index.html")),
         "style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
-        "app.js" => ("text/javascript; charset=utf-8", include_str!("page/app.js")),
-        "mrkdwn.js" => ("text/javascript; charset=utf-8", include_str!("page/mrkdwn.js")),
-        "blocks.js" => ("text/javascript; charset=utf-8", include_str!("page/blocks.js")),
-        "inputs.js" => ("text/javascript; charset=utf-8", include_str!("page/inputs.js")),
-        "dialogs.js" => ("text/javascript; charset=utf-8", include_str!("page/dialogs.js")),
+        "app.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/app.js"),
+        ),
+        "mrkdwn.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/mrkdwn.js"),
+        ),
+        "blocks.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/blocks.js"),
+        ),
+        "inputs.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/inputs.js"),
+        ),
+        "dialogs.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/dialogs.js"),
+        ),
         "icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
         _ => return None,
     };
@@ -122,7 +137,10 @@ pub(crate) async fn events(
             return None;
         }
         let number = *changes.borrow_and_update();
-        Some((Ok(Event::default().data(number.to_string())), (changes, false)))
+        Some((
+            Ok(Event::default().data(number.to_string())),
+            (changes, false),
+        ))
     });
     Sse::new(numbers).keep_alive(KeepAlive::default())
 }
@@ -166,7 +184,13 @@ pub(crate) struct PostBody {
 
 /// `POST /_stage/act/post`
 pub(crate) async fn post(State(workspace): Shared, Json(body): Json<PostBody>) -> Response {
-    match act::post(&workspace, &body.user, &body.channel, &body.text, body.thread_ts) {
+    match act::post(
+        &workspace,
+        &body.user,
+        &body.channel,
+        &body.text,
+        body.thread_ts,
+    ) {
         Err(error) => refuse(&error),
         Ok(message) => Json(json!({"ok": true, "ts": message.ts})).into_response(),
     }
@@ -288,10 +312,7 @@ pub(crate) struct LimitsBody {
 }
 
 /// `POST /_stage/limits`
-pub(crate) async fn limits(
-    State(workspace): Shared,
-    Json(body): Json<LimitsBody>,
-) -> Json<Value> {
+pub(crate) async fn limits(State(workspace): Shared, Json(body): Json<LimitsBody>) -> Json<Value> {
     workspace.faults().limit_rate(body.rate_limit);
     Json(json!({"ok": true, "rate_limit": body.rate_limit}))
 }

@@ -81,7 +81,10 @@ async fn people_and_conversations_are_understood() {
     let (_workspace, client) = serve().await;
     let token = token();
     let session = client.open_session(&token);
-    assert_eq!(session.auth_test().await.unwrap().team_id.to_string(), "T0POWERPOLE");
+    assert_eq!(
+        session.auth_test().await.unwrap().team_id.to_string(),
+        "T0POWERPOLE"
+    );
     let alice = person_named("alice").unwrap();
     let found = session
         .users_info(&SlackApiUsersInfoRequest::new(alice.id.into()))
@@ -92,12 +95,28 @@ async fn people_and_conversations_are_understood() {
     let by_email = SlackApiUsersLookupByEmailRequest::new(email);
     let found = session.users_lookup_by_email(&by_email).await.unwrap();
     assert_eq!(found.user.id.to_string(), alice.id);
-    assert_eq!(session.users_list(&SlackApiUsersListRequest::new()).await.unwrap().members.len(), 6);
+    assert_eq!(
+        session
+            .users_list(&SlackApiUsersListRequest::new())
+            .await
+            .unwrap()
+            .members
+            .len(),
+        6
+    );
     let open = SlackApiConversationsOpenRequest::new().with_users(vec![alice.id.into()]);
     let opened = session.conversations_open(&open).await.unwrap();
     assert_eq!(opened.channel.id.to_string(), alice.dm());
     let members = SlackApiConversationsMembersRequest::new().with_channel(CHANNEL_ALL.into());
-    assert_eq!(session.conversations_members(&members).await.unwrap().members.len(), 6);
+    assert_eq!(
+        session
+            .conversations_members(&members)
+            .await
+            .unwrap()
+            .members
+            .len(),
+        6
+    );
     let ephemeral = SlackApiChatPostEphemeralRequest::new(
         CHANNEL_ALL.into(),
         alice.id.into(),
@@ -121,15 +140,23 @@ async fn a_modal_opens_once_and_is_updated() {
     }))
     .unwrap();
     let alice = person_named("alice").unwrap();
-    let trigger = workspace.store().new_trigger(super::clock::now_us(), alice.id, false);
+    let trigger = workspace
+        .store()
+        .new_trigger(super::clock::now_us(), alice.id, false);
     let open = SlackApiViewsOpenRequest::new(trigger.into(), view.clone());
     let opened = session.views_open(&open).await.unwrap();
     let error = session.views_open(&open).await.unwrap_err();
-    assert!(format!("{error}").contains("exchanged_trigger_id"), "{error}");
-    let update = SlackApiViewsUpdateRequest::new(view)
-        .with_view_id(opened.view.state_params.id.clone());
+    assert!(
+        format!("{error}").contains("exchanged_trigger_id"),
+        "{error}"
+    );
+    let update =
+        SlackApiViewsUpdateRequest::new(view).with_view_id(opened.view.state_params.id.clone());
     let updated = session.views_update(&update).await.unwrap();
-    assert_ne!(updated.view.state_params.hash, opened.view.state_params.hash);
+    assert_ne!(
+        updated.view.state_params.hash,
+        opened.view.state_params.hash
+    );
 }
 
 #[tokio::test]
@@ -148,7 +175,9 @@ async fn refusals_reach_the_client_as_what_they_are() {
         session.chat_post_message(&here).await.unwrap();
     }
     let error = session.chat_post_message(&here).await.unwrap_err();
-    let SlackClientError::RateLimitError(limit) = error else { panic!("{error}") };
+    let SlackClientError::RateLimitError(limit) = error else {
+        panic!("{error}")
+    };
     assert_eq!(limit.retry_after, Some(Duration::from_secs(1)));
     assert_eq!(workspace.store().messages().len(), 5);
 }
@@ -159,9 +188,16 @@ async fn apply_then_fail_breaks_the_answer_and_keeps_the_effect() {
     let token = token();
     let session = client.open_session(&token);
     let here = SlackApiChatPostMessageRequest::new(CHANNEL_ALL.into(), content("x"));
-    for (kind, messages) in [("drop", 0), ("apply-then-fail", 1), ("500", 1), ("error", 1)] {
+    for (kind, messages) in [
+        ("drop", 0),
+        ("apply-then-fail", 1),
+        ("500", 1),
+        ("error", 1),
+    ] {
         let fault = json!({"method": "chat.postMessage", "kind": kind});
-        workspace.faults().plan(serde_json::from_value(fault).unwrap());
+        workspace
+            .faults()
+            .plan(serde_json::from_value(fault).unwrap());
         assert!(session.chat_post_message(&here).await.is_err(), "{kind}");
         assert_eq!(workspace.store().messages().len(), messages, "{kind}");
     }
@@ -179,12 +215,19 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
             let body = form.get("payload").cloned();
             let body = body.unwrap_or_else(|| serde_json::to_string(&form).unwrap());
             seen.lock().unwrap().push((kind.into(), body));
-            if kind == "commands" { r#"{"text": "done"}"# } else { "" }
+            if kind == "commands" {
+                r#"{"text": "done"}"#
+            } else {
+                ""
+            }
         }
     };
     let control = axum::Router::new()
         .route("/slack/commands", axum::routing::post(record("commands")))
-        .route("/slack/interactions", axum::routing::post(record("interactions")))
+        .route(
+            "/slack/interactions",
+            axum::routing::post(record("interactions")),
+        )
         .with_state(seen.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -197,7 +240,9 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
         base_url: "http://127.0.0.1:1".into(),
     };
     let alice = person_named("alice").unwrap();
-    act::command(&workspace, "alice", CHANNEL_ALL, "/powerpole").await.unwrap();
+    act::command(&workspace, "alice", CHANNEL_ALL, "/powerpole")
+        .await
+        .unwrap();
     let mut message = super::store::blank_message(CHANNEL_ALL, super::people::BOT_USER);
     message.blocks = serde_json::to_value(blocks()).unwrap();
     let posted = workspace.store().post(1, message);
@@ -206,7 +251,10 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
         action_id: "approve".into(),
         ..act::Click::default()
     };
-    act::click(&workspace, "alice", &click).await.unwrap().unwrap();
+    act::click(&workspace, "alice", &click)
+        .await
+        .unwrap()
+        .unwrap();
     let now = super::clock::now_us();
     let trigger = workspace.store().new_trigger(now, alice.id, false);
     let view = json!({"type": "modal", "title": {"type": "plain_text", "text": "T"},
@@ -215,16 +263,22 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
          "element": {"type": "datetimepicker", "action_id": "value",
                      "initial_date_time": 1_795_428_000}}]});
     let opened = workspace.store().open_view(now, &trigger, &view).unwrap();
-    act::submit(&workspace, "alice", &opened.id, &Default::default()).await.unwrap();
+    act::submit(&workspace, "alice", &opened.id, &Default::default())
+        .await
+        .unwrap();
 
     let seen = seen.lock().unwrap();
     let command: SlackCommandEvent = serde_json::from_str(&seen[0].1).unwrap();
     assert_eq!(command.user_id.to_string(), alice.id);
     let action: SlackInteractionEvent = serde_json::from_str(&seen[1].1).unwrap();
-    let SlackInteractionEvent::BlockActions(action) = action else { panic!("not an action") };
+    let SlackInteractionEvent::BlockActions(action) = action else {
+        panic!("not an action")
+    };
     assert_eq!(action.actions.unwrap()[0].value.as_deref(), Some("req-1"));
     let submission: SlackInteractionEvent = serde_json::from_str(&seen[2].1).unwrap();
-    let SlackInteractionEvent::ViewSubmission(submission) = submission else { panic!("not one") };
+    let SlackInteractionEvent::ViewSubmission(submission) = submission else {
+        panic!("not one")
+    };
     let values = submission.view.state_params.state.unwrap().values;
     let start = &values[&"start".into()][&"value".into()];
     assert!(start.selected_date_time.is_some());

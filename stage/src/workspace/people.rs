@@ -143,15 +143,17 @@ pub(crate) fn person(id: &str) -> Option<&'static Person> {
 
 /// Finds a person by id or handle, for scripts.
 pub(crate) fn person_named(id_or_name: &str) -> Option<&'static Person> {
-    PEOPLE.iter().find(|person| person.id == id_or_name || person.name == id_or_name)
+    PEOPLE
+        .iter()
+        .find(|person| person.id == id_or_name || person.name == id_or_name)
 }
 
 /// Finds a conversation by id or (for a channel) by name, with or without `#`.
 pub(crate) fn conversation(id_or_name: &str) -> Option<Conversation> {
     let name = id_or_name.strip_prefix('#').unwrap_or(id_or_name);
-    conversations().into_iter().find(|found| {
-        found.id == id_or_name || (found.dm_with.is_none() && found.name == name)
-    })
+    conversations()
+        .into_iter()
+        .find(|found| found.id == id_or_name || (found.dm_with.is_none() && found.name == name))
 }
 
 /// All conversations there are.

@@ -69,7 +69,9 @@ impl Message {
         let mut out = json!({
             "type": "message", "user": self.user, "ts": self.ts, "text": self.text, "team": TEAM,
         });
-        let Some(fields) = out.as_object_mut() else { return out };
+        let Some(fields) = out.as_object_mut() else {
+            return out;
+        };
         if self.by_app {
             fields.insert("bot_id".into(), json!(BOT));
             fields.insert("app_id".into(), json!(APP));
@@ -207,7 +209,9 @@ impl Store {
 
     /// Finds a message that is not deleted.
     pub(crate) fn message(&self, channel: &str, ts: &str) -> Option<&Message> {
-        self.messages.iter().find(|m| m.channel == channel && m.ts == ts && !m.deleted)
+        self.messages
+            .iter()
+            .find(|m| m.channel == channel && m.ts == ts && !m.deleted)
     }
 
     /// Adds a message; returns it with its timestamp.
@@ -266,11 +270,23 @@ impl Store {
 
     /// A trigger for what this person just did.
     pub(crate) fn new_trigger(&mut self, now_us: u64, user: &str, from_view: bool) -> String {
-        self.triggers.retain(|_, t| now_us.saturating_sub(t.born_us) < 60_000_000);
-        let id = format!("{}.{}.{}", now_us / 1000, TEAM, random_id("", 32).to_lowercase());
+        self.triggers
+            .retain(|_, t| now_us.saturating_sub(t.born_us) < 60_000_000);
+        let id = format!(
+            "{}.{}.{}",
+            now_us / 1000,
+            TEAM,
+            random_id("", 32).to_lowercase()
+        );
         self.triggers.insert(
             id.clone(),
-            Trigger { user: user.into(), born_us: now_us, used: false, from_view, opened: None },
+            Trigger {
+                user: user.into(),
+                born_us: now_us,
+                used: false,
+                from_view,
+                opened: None,
+            },
         );
         id
     }
@@ -289,7 +305,10 @@ impl Store {
         trigger: &str,
         view: &Value,
     ) -> Result<OpenView, TriggerError> {
-        let found = self.triggers.get_mut(trigger).ok_or(TriggerError::Invalid)?;
+        let found = self
+            .triggers
+            .get_mut(trigger)
+            .ok_or(TriggerError::Invalid)?;
         if found.used {
             return Err(TriggerError::Exchanged);
         }
@@ -325,7 +344,11 @@ impl Store {
 
     /// Replaces a modal's content. Its id stays, its hash changes.
     pub(crate) fn update_view(&mut self, view_id: &str, view: &Value) -> Option<OpenView> {
-        let slot = self.views.values_mut().flatten().find(|open| open.id == view_id)?;
+        let slot = self
+            .views
+            .values_mut()
+            .flatten()
+            .find(|open| open.id == view_id)?;
         slot.json = view_json(view, view_id, &slot.json);
         let out = slot.clone();
         self.touch();
@@ -334,14 +357,18 @@ impl Store {
 
     /// The view of that id, whoever has it open.
     pub(crate) fn any_view(&self, view_id: &str) -> Option<&OpenView> {
-        self.views.values().flatten().find(|open| open.id == view_id)
+        self.views
+            .values()
+            .flatten()
+            .find(|open| open.id == view_id)
     }
 
     /// The view of that external id.
     pub(crate) fn view_of_external_id(&self, external_id: &str) -> Option<&OpenView> {
-        self.views.values().flatten().find(|open| {
-            open.json.get("external_id").and_then(Value::as_str) == Some(external_id)
-        })
+        self.views
+            .values()
+            .flatten()
+            .find(|open| open.json.get("external_id").and_then(Value::as_str) == Some(external_id))
     }
 
     /// A person's open modals, the top one last.
@@ -374,7 +401,8 @@ impl Store {
         user: &str,
         message: Option<String>,
     ) -> String {
-        self.responses.retain(|_, r| now_us.saturating_sub(r.born_us) < RESPONSE_LIFE_US);
+        self.responses
+            .retain(|_, r| now_us.saturating_sub(r.born_us) < RESPONSE_LIFE_US);
         let key = random_id("", 24);
         self.responses.insert(
             key.clone(),
@@ -400,10 +428,17 @@ impl Store {
     }
 
     fn next_ts(&mut self, now_us: u64) -> String {
-        let newest = self.messages.last().and_then(|m| m.ts.replace('.', "").parse().ok());
+        let newest = self
+            .messages
+            .last()
+            .and_then(|m| m.ts.replace('.', "").parse().ok());
         let floor = self.last_us.max(newest.unwrap_or(0));
         self.last_us = now_us.max(floor + 1);
-        format!("{}.{:06}", self.last_us / 1_000_000, self.last_us % 1_000_000)
+        format!(
+            "{}.{:06}",
+            self.last_us / 1_000_000,
+            self.last_us % 1_000_000
+        )
     }
 
     fn messages_changed(&self) {
@@ -439,8 +474,12 @@ pub(crate) fn random_id(prefix: &str, length: usize) -> String {
 /// Gives every block and every element the id that Slack would make up.
 fn complete_ids(blocks: &mut Value) {
     for block in blocks.as_array_mut().into_iter().flatten() {
-        let Some(fields) = block.as_object_mut() else { continue };
-        fields.entry("block_id").or_insert_with(|| json!(random_id("", 5)));
+        let Some(fields) = block.as_object_mut() else {
+            continue;
+        };
+        fields
+            .entry("block_id")
+            .or_insert_with(|| json!(random_id("", 5)));
         for key in ["accessory", "element"] {
             if let Some(element) = fields.get_mut(key) {
                 complete_action_id(element);
@@ -458,7 +497,9 @@ fn complete_action_id(element: &mut Value) {
         return;
     }
     if let Some(fields) = element.as_object_mut() {
-        fields.entry("action_id").or_insert_with(|| json!(random_id("", 5)));
+        fields
+            .entry("action_id")
+            .or_insert_with(|| json!(random_id("", 5)));
     }
 }
 
@@ -471,7 +512,10 @@ fn new_view(view: &Value, parent: Option<&OpenView>) -> OpenView {
         "previous_view_id": parent.map(|open| open.id.clone()),
         "root_view_id": root,
     });
-    OpenView { json: view_json(view, &id, &old), id }
+    OpenView {
+        json: view_json(view, &id, &old),
+        id,
+    }
 }
 
 fn view_json(view: &Value, id: &str, old: &Value) -> Value {
@@ -495,8 +539,14 @@ fn view_json(view: &Value, id: &str, old: &Value) -> Value {
         ("notify_on_close", flag("notify_on_close")),
         ("close", optional("close")),
         ("submit", optional("submit")),
-        ("previous_view_id", old.get("previous_view_id").cloned().unwrap_or(Value::Null)),
-        ("root_view_id", old.get("root_view_id").cloned().unwrap_or(Value::Null)),
+        (
+            "previous_view_id",
+            old.get("previous_view_id").cloned().unwrap_or(Value::Null),
+        ),
+        (
+            "root_view_id",
+            old.get("root_view_id").cloned().unwrap_or(Value::Null),
+        ),
         ("app_id", json!(APP)),
         ("external_id", text("external_id")),
         ("app_installed_team_id", json!(TEAM)),
@@ -545,12 +595,19 @@ mod tests {
         let mut store = store();
         let trigger = store.new_trigger(0, "U0ALICE0001", false);
         assert!(store.open_view(TRIGGER_LIFE_US, &trigger, &view()).is_ok());
-        let again = store.open_view(TRIGGER_LIFE_US, &trigger, &view()).unwrap_err();
+        let again = store
+            .open_view(TRIGGER_LIFE_US, &trigger, &view())
+            .unwrap_err();
         assert_eq!(again, TriggerError::Exchanged);
         let late = store.new_trigger(0, "U0ALICE0001", false);
-        let error = store.open_view(TRIGGER_LIFE_US + 1, &late, &view()).unwrap_err();
+        let error = store
+            .open_view(TRIGGER_LIFE_US + 1, &late, &view())
+            .unwrap_err();
         assert_eq!(error, TriggerError::Expired);
-        assert_eq!(store.open_view(0, "x", &view()).unwrap_err(), TriggerError::Invalid);
+        assert_eq!(
+            store.open_view(0, "x", &view()).unwrap_err(),
+            TriggerError::Invalid
+        );
     }
 
     #[test]
@@ -568,10 +625,17 @@ mod tests {
         message.text = "secret".into();
         message.blocks = json!([{"type": "divider"}]);
         let posted = store.post(1, message);
-        let edited = store.edit(2, CHANNEL_ALL, &posted.ts, Some("gone".into()), None).unwrap();
-        assert_eq!(edited.blocks, posted.blocks, "text alone leaves the blocks, as in Slack");
+        let edited = store
+            .edit(2, CHANNEL_ALL, &posted.ts, Some("gone".into()), None)
+            .unwrap();
+        assert_eq!(
+            edited.blocks, posted.blocks,
+            "text alone leaves the blocks, as in Slack"
+        );
         assert_eq!(edited.history[0].text, "secret");
-        let edited = store.edit(3, CHANNEL_ALL, &posted.ts, None, Some(json!([]))).unwrap();
+        let edited = store
+            .edit(3, CHANNEL_ALL, &posted.ts, None, Some(json!([])))
+            .unwrap();
         assert_eq!(edited.blocks, Value::Null);
     }
 

@@ -137,7 +137,9 @@ async fn read_args(request: Request) -> Result<(Option<String>, Args), Refusal> 
         .to_ascii_lowercase();
     let mut args = Args::new();
     let pairs = |bytes: &[u8]| -> Vec<(String, Value)> {
-        form_urlencoded::parse(bytes).map(|(k, v)| (k.into_owned(), json!(v))).collect()
+        form_urlencoded::parse(bytes)
+            .map(|(k, v)| (k.into_owned(), json!(v)))
+            .collect()
     };
     args.extend(pairs(request.uri().query().unwrap_or_default().as_bytes()));
     let body = axum::body::to_bytes(request.into_body(), BODY_MAX)
@@ -200,12 +202,17 @@ fn dispatch(workspace: &Workspace, method: &str, args: &Args) -> Answer {
         }
         "users.lookupByEmail" => {
             let wanted = required(args, "email")?.to_lowercase();
-            let found = people::PEOPLE.iter().find(|person| person.email() == wanted);
+            let found = people::PEOPLE
+                .iter()
+                .find(|person| person.email() == wanted);
             let found = found.ok_or(Refusal::Code("users_not_found"))?;
             Ok(json!({"user": found.user_json()}))
         }
         "users.list" => {
-            let mut all: Vec<Value> = people::PEOPLE.iter().map(people::Person::user_json).collect();
+            let mut all: Vec<Value> = people::PEOPLE
+                .iter()
+                .map(people::Person::user_json)
+                .collect();
             all.push(people::bot_user_json());
             Ok(json!({"members": all, "cache_ts": now / 1_000_000,
                       "response_metadata": {"next_cursor": ""}}))
@@ -286,8 +293,9 @@ fn own_message(
     ts: &str,
     refused: &'static str,
 ) -> Result<(), Refusal> {
-    let found: &Message =
-        store.message(&place.id, ts).ok_or(Refusal::Code("message_not_found"))?;
+    let found: &Message = store
+        .message(&place.id, ts)
+        .ok_or(Refusal::Code("message_not_found"))?;
     // Slack knows no ephemeral message by its timestamp.
     if found.only_for.is_some() {
         return Err(Refusal::Code("message_not_found"));
@@ -301,12 +309,16 @@ fn own_message(
 fn open_view(store: &mut Store, now: u64, args: &Args) -> Answer {
     let view = checked_view(args)?;
     let trigger = required(args, "trigger_id")?;
-    let external = view.get("external_id").and_then(Value::as_str).unwrap_or_default();
+    let external = view
+        .get("external_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if !external.is_empty() && store.view_of_external_id(external).is_some() {
         return Err(Refusal::Code("duplicate_external_id"));
     }
-    let opened =
-        store.open_view(now, &trigger, &view).map_err(|error| Refusal::Code(error.code()))?;
+    let opened = store
+        .open_view(now, &trigger, &view)
+        .map_err(|error| Refusal::Code(error.code()))?;
     Ok(json!({"view": opened.json}))
 }
 
@@ -324,7 +336,9 @@ fn update_view(store: &mut Store, args: &Args) -> Answer {
         return Err(Refusal::Code("hash_conflict"));
     }
     let id = found.id.clone();
-    let updated = store.update_view(&id, &view).ok_or(Refusal::Code("not_found"))?;
+    let updated = store
+        .update_view(&id, &view)
+        .ok_or(Refusal::Code("not_found"))?;
     Ok(json!({"view": updated.json}))
 }
 
@@ -334,17 +348,25 @@ fn checked_view(args: &Args) -> Result<Value, Refusal> {
         return Err(Refusal::Code("view_too_large"));
     }
     let findings = blocks::check_view(&view);
-    if findings.is_empty() { Ok(view) } else { Err(Refusal::Findings("invalid_arguments", findings)) }
+    if findings.is_empty() {
+        Ok(view)
+    } else {
+        Err(Refusal::Findings("invalid_arguments", findings))
+    }
 }
 
 fn open_conversation(args: &Args) -> Answer {
     let users = match args.get("users") {
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-        }
-        Some(Value::String(list)) => {
-            list.split(',').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).collect()
-        }
+        Some(Value::Array(list)) => list
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+        Some(Value::String(list)) => list
+            .split(',')
+            .map(|id| id.trim().to_owned())
+            .filter(|id| !id.is_empty())
+            .collect(),
         _ => Vec::new(),
     };
     let found = match (users.as_slice(), string(args, "channel")) {
@@ -357,8 +379,16 @@ fn open_conversation(args: &Args) -> Answer {
         _ => return Err(Refusal::Code("method_not_supported_for_channel_type")),
     };
     let found = found.ok_or(Refusal::Code("channel_not_found"))?;
-    let whole = args.get("return_im").is_some_and(|v| v == &json!(true) || v == &json!("true"));
-    let channel = if whole { conversation_json(&found) } else { json!({"id": found.id}) };
+    let whole = args.get("return_im").is_some_and(|value| match value {
+        Value::Bool(on) => *on,
+        Value::String(written) => written == "true" || written == "1",
+        other => other == &json!(1),
+    });
+    let channel = if whole {
+        conversation_json(&found)
+    } else {
+        json!({"id": found.id})
+    };
     Ok(json!({"no_op": true, "already_open": true, "channel": channel}))
 }
 
@@ -404,7 +434,10 @@ fn conversation(args: &Args) -> Result<Conversation, Refusal> {
 
 fn content(args: &Args) -> Result<(Option<String>, Option<Value>), Refusal> {
     let text = string(args, "text");
-    if text.as_ref().is_some_and(|text| text.chars().count() > blocks::MESSAGE_TEXT_MAX) {
+    if text
+        .as_ref()
+        .is_some_and(|text| text.chars().count() > blocks::MESSAGE_TEXT_MAX)
+    {
         return Err(Refusal::Code("msg_too_long"));
     }
     let blocks = match args.get("blocks") {
@@ -434,7 +467,9 @@ fn string(args: &Args, key: &str) -> Option<String> {
 }
 
 fn required(args: &Args, key: &str) -> Result<String, Refusal> {
-    string(args, key).filter(|value| !value.is_empty()).ok_or_else(|| missing(key))
+    string(args, key)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| missing(key))
 }
 
 fn missing(key: &str) -> Refusal {
@@ -449,13 +484,20 @@ fn is_empty(blocks: &Value) -> bool {
 }
 
 fn ok_json(body: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 fn too_many(seconds: u64) -> Response {
     let body = json!({"ok": false, "error": "ratelimited"}).to_string();
     let headers = [
-        (header::CONTENT_TYPE, "application/json; charset=utf-8".to_owned()),
+        (
+            header::CONTENT_TYPE,
+            "application/json; charset=utf-8".to_owned(),
+        ),
         (header::RETRY_AFTER, seconds.to_string()),
     ];
     (StatusCode::TOO_MANY_REQUESTS, headers, body).into_response()

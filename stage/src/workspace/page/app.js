@@ -162,7 +162,7 @@ class App {
         }));
       }
       const replies = scope === "messages" ? all.filter((other) => other.thread_ts === message.ts && other.ts !== message.ts) : [];
-      const grouped = Boolean(last) && last.user === message.user && Number(message.ts) - Number(last.ts) < 300 && !message.ephemeral && !last.ephemeral;
+      const grouped = Boolean(last) && last.user === message.user && Number(message.ts) - Number(last.ts) < 300 && !message.ephemeral && !last.ephemeral && !message.blocks && !last.blocks;
       const failure = this.failed.get(message.ts);
       const mark = JSON.stringify([message, replies.length, replies.at(-1)?.ts, grouped, failure, this.me]);
       wanted.push(this.keyed(`${scope}-${message.ts}`, mark, () => this.messageNode(message, replies, grouped, failure, scope)));
