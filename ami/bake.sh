@@ -26,16 +26,20 @@ done
 
 # --- people -----------------------------------------------------------------------------------------------------------
 # ssm-user must exist before amazon-ssm-agent first starts: the agent makes one with a NOPASSWD sudoers file otherwise.
+# `operator` is a name that distributions use too: Debian has the group, Amazon Linux the user, there in group root. Theirs
+# owns nothing, so ours takes the name with an id of its own.
 person() {
-    local name=$1 home=$2 shell=$3
-    if ! id -u "$name" >/dev/null 2>&1; then
-        useradd --user-group --create-home --home-dir "$home" --shell "$shell" --comment "$4" "$name"
+    local name=$1 id=$2 home=$3 shell=$4 comment=$5
+    if getent group "$name" >/dev/null; then groupmod --gid "$id" "$name"; else groupadd --gid "$id" "$name"; fi
+    if ! getent passwd "$name" >/dev/null; then
+        useradd --uid "$id" --gid "$id" --no-create-home --home-dir "$home" --shell "$shell" "$name"
     fi
-    usermod --lock --home "$home" --shell "$shell" --groups '' "$name"
-    chmod 0700 "$home"
+    usermod --uid "$id" --gid "$id" --groups '' --home "$home" --shell "$shell" --comment "$comment" "$name"
+    usermod --lock "$name"
+    install -d -o "$id" -g "$id" -m 0700 "$home"
 }
-person ssm-user /home/ssm-user /usr/sbin/nologin "SSM sessions; runs the shim only"
-person operator /home/operator /bin/bash "the person of the grant"
+person ssm-user 2001 /home/ssm-user /usr/sbin/nologin "SSM sessions, runs the shim only"
+person operator 2002 /home/operator /bin/bash "the person of the grant"
 rm -f /etc/sudoers.d/ssm-agent-users /etc/sudoers.d/90-cloud-init-users
 passwd --lock root >/dev/null
 

@@ -1,7 +1,8 @@
 # What every install script shares: the cache, its lock, what was had and what was not. Sourced, never run.
 # shellcheck shell=bash
 
-set -euo pipefail
+# Exported all, functions too: `timed` runs them in a shell of their own.
+set -aeuo pipefail
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 umask 022
 
@@ -58,12 +59,14 @@ join_parts() {
     mv "$out" "$CACHE/parts.json"
 }
 
-# timed WHAT COMMAND…: says what it does and how long it took; the output is shown only when it failed.
+# timed WHAT COMMAND…: says what it does and how long it took; the output is shown only when it failed. A function runs
+# in a new shell: behind `||` this one would not stop at its first failing line.
 timed() {
     local what=$1 log start code=0
     shift
     log=$(mktemp)
     start=$(date +%s%N)
+    if [ "$(type -t "$1")" = function ]; then set -- bash -euo pipefail -c '"$@"' timed "$@"; fi
     "$@" >"$log" 2>&1 </dev/null || code=$?
     if [ $code = 0 ]; then
         say "$(printf '%-52s %6.1f s' "$what" "$(awk -v a="$start" -v b="$(date +%s%N)" 'BEGIN{print (b-a)/1e9}')")"
