@@ -40,7 +40,7 @@ inputs() {
     cat "$repository/ami/bake.sh" "$INSTALL_DIR/image.sh" "$agent" ${stage:+"$stage"}
     local directory
     for directory in "$repository/ami/files" "$systemd" "$INSTALL_DIR/image-files" ${extra:+"$extra"}; do
-        (cd "$directory" && find . \( -type f -o -type l \) -printf '%P %m %l\n' -exec cat {} \; | LC_ALL=C sort)
+        (cd "$directory" && find . -printf '%P %m %l\n' | sort && find . -type f | sort | xargs cat)
     done
 }
 image=$CACHE/image-$(inputs | sha256sum | cut -c1-12)
