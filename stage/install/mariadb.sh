@@ -39,7 +39,7 @@ mkdir "$work/template"
 initialise() {
     LD_LIBRARY_PATH=$(echo "$root"/usr/lib/*-linux-gnu) \
         sh "$root/usr/bin/mariadb-install-db" --no-defaults --user=root --skip-test-db --auth-root-authentication-method=normal \
-        --force --basedir="$root/usr" --datadir="$work/template" --innodb-log-file-size=8M
+        --force --skip-name-resolve --basedir="$root/usr" --datadir="$work/template" --innodb-log-file-size=8M
 }
 timed "mariadb: a template data directory" initialise ||
     { rm -rf "$work"; part_skipped mariadb "mariadb-install-db failed"; exit 0; }
