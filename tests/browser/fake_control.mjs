@@ -89,7 +89,7 @@ export class FakeControl {
           { ...option("READ", "READ"), description: text("SELECT and SHOW VIEW") },
           { ...option("WRITE", "WRITE"), description: text("also INSERT, UPDATE, DELETE") },
           { ...option("ADMIN", "ADMIN"), description: text("also CREATE, ALTER, DROP") }] }),
-        input("schemas", "Schemas", { type: "multi_static_select", options: schemas.map((name) => option(name, name)), initial_options: [option(schemas[0], schemas[0])] }),
+        input("schemas", "Schemas", { type: "multi_static_select", option_groups: schemas.map((name) => ({ label: text(`of ${name}-prod`), options: [option(name, name)] })), initial_options: [option(schemas[0], schemas[0])] }),
         input("minutes", "Minutes", { type: "number_input", is_decimal_allowed: false, min_value: "1", max_value: "240", initial_value: "30" }),
         input("start", "Start", { type: "datetimepicker" }, { optional: true, hint: text("Empty: as soon as it is approved.") }),
         input("reason", "Reason", { type: "plain_text_input", multiline: true, max_length: 500, placeholder: text("What is the work, and for whom?") }, { hint: text("Approvers and auditors read this.") }),

@@ -129,6 +129,7 @@ async function main() {
     await dialog.waitFor();
     assert.equal(control.seen.at(-1).command, "/powerpole");
     assert.equal(control.seen.at(-1).user_id, "U0ALICE0001");
+    assert.deepEqual(await page.locator("dialog .choice-group").allTextContents(), ["of orders-prod", "of billing-prod"]);
     await shot("03-modal");
   });
 
