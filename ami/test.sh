@@ -62,7 +62,8 @@ check "no machine-id" is_empty etc/machine-id
 check "no host name" test ! -e "$root/etc/hostname"
 check "no AWS credentials" nothing "$root/root" "$root/home" -name .aws
 check "no random seed" test ! -e "$root/var/lib/systemd/random-seed"
-check "nothing left in /tmp" nothing "$root/tmp" -mindepth 1
+# A running machine (Packer's) has its services' folders there.
+[ "$root" = / ] || check "nothing left in /tmp" nothing "$root/tmp" -mindepth 1
 
 echo "image: $passed checks passed, $failed failed"
 [ "$failed" = 0 ]

@@ -150,10 +150,12 @@ fn owner(stage: &StagePaths, flavour: Flavour, authority: &Authority) -> Result<
     Ok(password)
 }
 
-/// Run by the server itself before it listens; a line each, since that is how it reads them.
+/// Run by the server itself before it listens; a line each, since that is how it reads them. MariaDB's template comes with
+/// owners that have no password.
 fn owner_statements(password: &str) -> String {
     format!(
-        "ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n\
+        "DROP USER IF EXISTS 'root'@'127.0.0.1', 'root'@'::1';\n\
+         ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n\
          CREATE USER IF NOT EXISTS 'root'@'{ADDRESS}' IDENTIFIED BY '{password}' REQUIRE SSL;\n\
          GRANT ALL PRIVILEGES ON *.* TO 'root'@'{ADDRESS}' WITH GRANT OPTION;\n"
     )

@@ -11,7 +11,7 @@ mod paths;
 mod process;
 mod repository;
 
-pub(crate) use authority::{Authority, Certificate};
+pub(crate) use authority::Authority;
 pub(crate) use error::PartsError;
 pub(crate) use paths::StagePaths;
 pub(crate) use repository::{Variant, switch as switch_repository};
