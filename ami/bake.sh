@@ -17,7 +17,8 @@ absent() { say "absent here, not needed: $*"; }
 die() { printf 'bake: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || die "needs root"
-for needed in bin/powerpole-agent files/agent.toml systemd; do
+for needed in bin/powerpole-agent files/agent.toml systemd/powerpole-agent.service \
+    systemd/amazon-ssm-agent.service.d/powerpole.conf; do
     [ -e "$payload/$needed" ] || die "$payload/$needed is missing"
 done
 for command in nft systemctl useradd install dnf; do
@@ -56,19 +57,13 @@ install -d -o root -g root -m 0700 /var/lib/powerpole /var/lib/powerpole/spool
     while IFS= read -r -d '' unit; do
         install -D -o root -g root -m 0644 "$payload/systemd/$unit" "/etc/systemd/system/${unit#./}"
     done
-install -D -o root -g root -m 0644 "$payload/files/amazon-ssm-agent.conf" \
-    /etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/journald.conf" /etc/systemd/journald.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/coredump.conf" /etc/systemd/coredump.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/system.conf" /etc/systemd/system.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/sysctl.conf" /etc/sysctl.d/90-powerpole.conf
 
 unit_exists() { [ -e "/etc/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ] || [ -e "/lib/systemd/system/$1" ]; }
-if unit_exists powerpole-agent.service; then
-    systemctl --quiet enable powerpole-agent.service
-else
-    die "powerpole-agent.service is not among the units in $payload/systemd"
-fi
+systemctl --quiet enable powerpole-agent.service
 # Timers of ours are started by the agent or enabled by their own [Install] section.
 for timer in /etc/systemd/system/powerpole-*.timer; do
     [ -e "$timer" ] || continue
@@ -77,6 +72,8 @@ done
 # Started last by the agent: "online" then means "ready", and no session comes before the recorder.
 if unit_exists amazon-ssm-agent.service; then
     systemctl --quiet disable amazon-ssm-agent.service
+    # The agent masks it at run time while it patches; a unit in /etc would be stronger than that mask.
+    [ ! -e /etc/systemd/system/amazon-ssm-agent.service ] || die "amazon-ssm-agent.service lies in /etc/systemd/system"
 else
     absent amazon-ssm-agent.service
 fi
@@ -115,7 +112,6 @@ if [ -d /etc/cloud/cloud.cfg.d ]; then
 else
     absent cloud-init
 fi
-if unit_exists systemd-networkd-wait-online.service; then mask systemd-networkd-wait-online.service; fi
 
 # --- nothing of this machine in its copies --------------------------------------------------------------------------------
 : >/etc/machine-id
