@@ -22,7 +22,7 @@ for needed in bin/powerpole-agent files/agent.toml systemd/powerpole-agent.servi
     [ -e "$payload/$needed" ] || die "$payload/$needed is missing"
 done
 for command in nft systemctl useradd install dnf; do
-    command -v "$command" >/dev/null || { [ "$command" = dnf ] && absent dnf || die "$command is missing: package lists not applied"; }
+    command -v "$command" >/dev/null || die "$command is missing: package lists not applied"
 done
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -87,6 +87,18 @@ mask sshd.service sshd.socket ssh.service ssh.socket sshd-keygen.target debug-sh
     getty.target console-getty.service 'serial-getty@.service' 'getty@.service' 'autovt@.service' \
     dnf-makecache.timer dnf-automatic.timer apt-daily.timer apt-daily-upgrade.timer
 systemctl --quiet set-default multi-user.target
+
+# --- patching -----------------------------------------------------------------------------------------------------------
+# A repository whose metadata cannot be had must fail the patch: skipped, dnf says "Nothing to do" and exits 0.
+[ -f /etc/dnf/dnf.conf ] || die "/etc/dnf/dnf.conf is missing"
+for setting in skip_if_unavailable=False best=True; do
+    sed -i "/^[[:space:]]*${setting%%=*}[[:space:]]*=/d" /etc/dnf/dnf.conf
+    sed -i "0,/^\[main\]/s//[main]\n$setting/" /etc/dnf/dnf.conf
+    grep -qx "$setting" /etc/dnf/dnf.conf || die "dnf.conf did not take $setting"
+done
+if grep -lsi '^skip_if_unavailable *= *\(1\|true\|yes\)' /etc/yum.repos.d/*.repo; then
+    sed -i '/^skip_if_unavailable *=/Id' /etc/yum.repos.d/*.repo
+fi
 
 # --- what an operator could climb on ------------------------------------------------------------------------------------
 find / -xdev -type f -perm /6000 -not -path '/proc/*' -print0 | xargs -0 -r chmod a-s
