@@ -107,6 +107,14 @@ if command -v getcap >/dev/null; then
 else
     absent getcap
 fi
+# A patch at boot brings back the bits of what it upgrades; on a root that is mounted nosuid they do nothing.
+if [ -f /etc/fstab ] && grep -qE '^[^#[:space:]]+[[:space:]]+/[[:space:]]' /etc/fstab; then
+    awk '$1 !~ /^#/ && $2 == "/" && ("," $4 ",") !~ /,nosuid,/ { $4 = $4 ",nosuid" } { print }' /etc/fstab >/etc/fstab.powerpole
+    chmod 0644 /etc/fstab.powerpole
+    mv /etc/fstab.powerpole /etc/fstab
+else
+    absent "a root file system in /etc/fstab"
+fi
 rm -rf /root/.ssh /home/*/.ssh /etc/ssh/ssh_host_*
 if [ -d /home/ec2-user ]; then usermod --lock --shell /usr/sbin/nologin ec2-user; else absent ec2-user; fi
 # Nothing runs at a time of the operator's choosing.
