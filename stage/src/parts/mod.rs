@@ -156,7 +156,7 @@ impl Parts {
             Ok(()) => Ok(parts),
             Err(error) => {
                 if let Err(second) = parts.stop().await {
-                    tracing::warn!(error = %second, "a part is left behind");
+                    tracing::warn!(code = second.code(), error = %second, "a part is left behind");
                 }
                 Err(error)
             }
