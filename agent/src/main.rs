@@ -1,2 +1,5 @@
 //! Placeholder.
+#[allow(dead_code)]
+mod account;
+
 fn main() {}
