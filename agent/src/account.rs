@@ -485,10 +485,7 @@ fn is_access_denied(error: &SqlError) -> bool {
 fn failed(target: &DatabaseTarget, procedure: &'static str, source: SqlError) -> AccountError {
     let host = target.host.clone();
     match &source {
-        SqlError::Io(IoError::Tls(_))
-        | SqlError::Driver(DriverError::NoClientSslFlagFromServer) => {
-            AccountError::Tls { host, source }
-        }
+        _ if is_tls(&source) => AccountError::Tls { host, source },
         SqlError::Io(_) | SqlError::Driver(_) | SqlError::Url(_) | SqlError::Other(_) => {
             AccountError::Unreachable {
                 host,
@@ -509,6 +506,18 @@ fn failed(target: &DatabaseTarget, procedure: &'static str, source: SqlError) ->
     }
 }
 
+/// The handshake's errors come wrapped in an I/O error.
+fn is_tls(error: &SqlError) -> bool {
+    match error {
+        SqlError::Io(IoError::Tls(_))
+        | SqlError::Driver(DriverError::NoClientSslFlagFromServer) => true,
+        SqlError::Io(IoError::Io(error)) => error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()),
+        _ => false,
+    }
+}
+
 /// Reads `powerpole <code>: <detail>`.
 fn refusal(message: &str) -> Option<(&'static str, String)> {
     let (code, detail) = message.strip_prefix("powerpole ")?.split_once(": ")?;
@@ -525,6 +534,9 @@ mod tests {
     use powerpole_protocol::level::AccessLevel;
 
     const KEY: [u8; 32] = [42; 32];
+
+    /// The installation is one a server: tests take turns.
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     /// A server of the environment with PowerPole installed: URL in `variable`, its CA in POWERPOLE_TEST_CA.
     async fn server(variable: &str) -> Option<(DatabaseTarget, Conn)> {
@@ -613,6 +625,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_account_lives_from_open_to_close_on_real_servers() {
+        let _turn = TURN.lock().await;
         for variable in ["POWERPOLE_TEST_MYSQL", "POWERPOLE_TEST_MARIADB"] {
             let Some((target, mut owner)) = server(variable).await else {
                 continue;
@@ -670,6 +683,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_way_a_server_cannot_be_used_has_its_code() {
+        let _turn = TURN.lock().await;
         let Some((target, mut owner)) = server("POWERPOLE_TEST_MYSQL").await else {
             return;
         };
