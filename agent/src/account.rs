@@ -7,6 +7,7 @@
 //! Every call is made on a connection of its own, so nothing depends on one surviving, and every call may
 //! be repeated: what happened but was not answered is the same call again.
 
+use crate::failure::Coded;
 use mysql_async::{
     Conn, DriverError, Error as SqlError, IoError, Opts, OptsBuilder, Params, Row, SslOpts, Value,
     prelude::Queryable,
@@ -25,7 +26,7 @@ const CLOSE_TRIES: u32 = 10;
 const CLOSE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who calls the procedures: the cluster's grantor credential.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
 pub(crate) struct Grantor {
     /// User name.
     pub(crate) username: String,
@@ -166,8 +167,14 @@ const REFUSALS: [&str; 12] = [
 ];
 
 impl AccountError {
-    /// Stable name of the error.
-    pub(crate) fn code(&self) -> &'static str {
+    /// Whether the same call may succeed later; anything else is the database's last word.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::Server { .. })
+    }
+}
+
+impl Coded for AccountError {
+    fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "database_unreachable",
             Self::Tls { .. } => "database_tls_failed",
