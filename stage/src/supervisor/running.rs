@@ -247,11 +247,13 @@ async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
     serde_json::from_slice(&output).context("reading what the stage's AWS account was made of")
 }
 
-/// Tells the instance host which root the account's image stands for.
+/// Tells the instance host which layers the account's image stands for.
 fn images(files: &StageFiles, stage: &Stage, account: &Account) -> anyhow::Result<()> {
-    let link = files.clone.join(".stage/image");
-    let root = link.canonicalize().with_context(|| format!("{} is missing: `make image`", link.display()))?;
-    hub::write_json(&stage.images(), &serde_json::json!({ account.ami.as_str(): root }))?;
+    let baked = files.clone.join(".stage/image.json");
+    let text = std::fs::read(&baked).with_context(|| format!("{} is missing: `make image`", baked.display()))?;
+    let layers: serde_json::Value =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", baked.display()))?;
+    hub::write_json(&stage.images(), &serde_json::json!({ account.ami.as_str(): layers }))?;
     Ok(())
 }
 
