@@ -155,6 +155,8 @@ fn logs_object_lock_and_secrets_behave_as_aws_says() {
     stage.answer("secretsmanager create-secret --name handoff --secret-string hush-hush");
     stage
         .answer("secretsmanager delete-secret --secret-id handoff --force-delete-without-recovery");
+    // Deletion is answered before it shows, as with AWS.
+    stage.answer("secretsmanager get-secret-value --secret-id handoff");
     eventually("the deletion", || {
         !stage
             .aws("secretsmanager get-secret-value --secret-id handoff")

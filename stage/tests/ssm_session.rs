@@ -22,7 +22,7 @@ use std::{
     sync::mpsc,
     time::{Duration, Instant},
 };
-use support::{Running, STAGE, Stage, eventually, text};
+use support::{Running, Stage, binary, eventually, text};
 
 const INSTANCE: &str = "i-0123456789abcdef0";
 
@@ -53,9 +53,9 @@ fn with_agent() -> Option<(Stage, Running)> {
     fs::write(&shim, script).unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
     let worker = stage.folder.path().join("ssm-session-worker");
-    fs::copy(STAGE, &worker).unwrap();
+    fs::copy(binary(), &worker).unwrap();
     let path = format!("{}:{}", shims.display(), std::env::var("PATH").unwrap());
-    let agent = Command::new(STAGE)
+    let agent = Command::new(binary())
         .args(["ssm", "agent"])
         .env("PATH", path)
         .env("POWERPOLE_STAGE_SSM_GATEWAY", &stage.gateway)
@@ -321,7 +321,7 @@ fn nobody_gets_to_an_instance_that_is_not_connected() {
     let unknown = format!("ssm start-session --target {INSTANCE} --document-name Unknown");
     assert_eq!(stage.refusal(&unknown), "InvalidDocument");
     let diagnostics = || {
-        let output = Command::new(STAGE)
+        let output = Command::new(binary())
             .args(["ssm", "cli", "get-diagnostics"])
             .env("POWERPOLE_STAGE_SSM_GATEWAY", &stage.gateway)
             .env("POWERPOLE_STAGE_SSM_INSTANCE", INSTANCE)
@@ -338,29 +338,52 @@ fn nobody_gets_to_an_instance_that_is_not_connected() {
 }
 
 #[test]
-fn an_agent_at_another_address_cannot_register_an_instance() {
+fn an_agent_registers_from_its_instances_own_address_only() {
     let Some(stage) = Stage::up(false) else {
         return;
     };
     let images = stage.answer("ec2 describe-images --owners amazon --query Images[0].ImageId");
     let image = images.as_str().unwrap();
-    let launched = stage.answer(&format!("ec2 run-instances --image-id {image} --count 1"));
-    let instance = launched["Instances"][0]["InstanceId"].as_str().unwrap();
-    let log = stage.folder.path().join("agent.log");
-    let agent = Command::new(STAGE)
-        .args(["ssm", "agent"])
-        .env("RUST_LOG", "warn")
-        .env("POWERPOLE_STAGE_SSM_GATEWAY", &stage.gateway)
-        .env("POWERPOLE_STAGE_SSM_INSTANCE", instance)
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let _agent = Running(agent);
-    eventually("the refusal", || {
-        fs::read_to_string(&log)
+    let launch = |more: &str| {
+        let launched = stage.answer(&format!(
+            "ec2 run-instances --image-id {image} --count 1 {more}"
+        ));
+        launched["Instances"][0]["InstanceId"]
+            .as_str()
             .unwrap()
-            .contains("is not the address of")
+            .to_owned()
+    };
+    let (here, elsewhere) = (launch("--private-ip-address 127.0.0.1"), launch(""));
+    let log = stage.folder.path().join("agent.log");
+    let agents: Vec<Running> = [&here, &elsewhere]
+        .into_iter()
+        .map(|instance| {
+            let agent = Command::new(binary())
+                .args(["ssm", "agent"])
+                .env("RUST_LOG", "warn")
+                .env("POWERPOLE_STAGE_SSM_GATEWAY", &stage.gateway)
+                .env("POWERPOLE_STAGE_SSM_INSTANCE", instance)
+                .stderr(
+                    File::options()
+                        .append(true)
+                        .create(true)
+                        .open(&log)
+                        .unwrap(),
+                )
+                .spawn()
+                .unwrap();
+            Running(agent)
+        })
+        .collect();
+    let refusal = format!("is not the address of {elsewhere}");
+    eventually("the refusal", || {
+        fs::read_to_string(&log).unwrap().contains(&refusal)
     });
-    let status = stage.answer(&format!("ssm get-connection-status --target {instance}"));
-    assert_eq!(status["Status"], "notconnected");
+    let status = |instance: &str| {
+        let status = stage.answer(&format!("ssm get-connection-status --target {instance}"));
+        status["Status"].as_str().unwrap().to_owned()
+    };
+    eventually("the registration", || status(&here) == "connected");
+    assert_eq!(status(&elsewhere), "notconnected");
+    drop(agents);
 }

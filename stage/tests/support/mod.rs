@@ -19,7 +19,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub(crate) const STAGE: &str = env!("CARGO_BIN_EXE_powerpole-stage");
+/// The stage's binary; `POWERPOLE_TEST_STAGE` names another than the one that was just built.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("POWERPOLE_TEST_STAGE").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_powerpole-stage")),
+        PathBuf::from,
+    )
+}
 
 /// A process that ends with the test.
 pub(crate) struct Running(pub(crate) Child);
@@ -79,12 +85,13 @@ impl Stage {
     /// Ends the endpoint, and starts it again on what it left behind.
     pub(crate) fn restart(&mut self) {
         self.proxy = None;
-        let mut command = Command::new(STAGE);
+        let mut command = Command::new(binary());
         command
             .arg("aws")
             .args(["--listen", &self.endpoint])
             .args(["--moto", &format!("http://{}", self.moto_address)])
             .args(["--gateway-listen", &self.gateway])
+            .args(["--secret-deletion-delay-ms", "4000"])
             .arg("--data")
             .arg(self.folder.path().join("data"));
         if self.trust_any_agent {
@@ -95,7 +102,7 @@ impl Stage {
     }
 
     fn write_client_config(&self) {
-        let status = Command::new(STAGE)
+        let status = Command::new(binary())
             .args(["ssm", "client-config", "--dir"])
             .arg(self.folder.path().join("client"))
             .args(["--endpoint", &format!("http://{}", self.endpoint)])
