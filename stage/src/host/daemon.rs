@@ -9,7 +9,7 @@ use super::machine::{Machine, MachineRecord, Phase};
 use super::plan::{Said, Seen, Step, next_step};
 use super::root::{remove_root, roots_of};
 use crate::clock;
-use crate::hub::{HubError, InstanceId, Stage, unplug};
+use crate::hub::{HubError, InstanceId, Stage, own_program, unplug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -258,13 +258,9 @@ fn start_keeper(stage: &Stage, machine: &Machine) -> Result<(), HostError> {
             .open(&log)
             .map_err(HubError::file("open", &log))
     };
-    let own = std::env::current_exe().map_err(HubError::file(
-        "find",
-        std::path::Path::new("/proc/self/exe"),
-    ))?;
     // A session of its own: neither a terminal's Ctrl-C nor the end of this process reaches it.
     let mut keeper = tokio::process::Command::new("setsid")
-        .arg(own)
+        .arg(own_program())
         .args(["host", "keep", "--stage"])
         .arg(stage.name().to_string())
         .arg("--dir")

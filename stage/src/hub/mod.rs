@@ -90,6 +90,15 @@ pub(crate) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<
     std::fs::rename(&new, path).map_err(HubError::file("write", path))
 }
 
+/// This very program, to be started once more; found also when its file was replaced by a newer build meanwhile.
+pub(crate) fn own_program() -> PathBuf {
+    let running = || PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(running)
+}
+
 /// Which stage a command is about.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Which {

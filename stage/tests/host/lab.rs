@@ -184,7 +184,7 @@ impl Lab {
     pub fn boots_seen(&self, instance: &str) -> usize {
         let console = std::fs::read(self.machine(instance).join("console.log")).unwrap_or_default();
         String::from_utf8_lossy(&console)
-            .matches("Reached target multi-user.target")
+            .matches("systemd[1]: Reached target multi-user.target")
             .count()
     }
 
