@@ -32,7 +32,7 @@ pub struct LedgerFacts {
     pub level: Option<String>,
     /// Schemas, in any order.
     pub schemas: Option<Vec<String>>,
-    /// Account.
+    /// The account's user name, without its host.
     pub account: Option<String>,
     /// Instance.
     pub instance: Option<String>,
@@ -173,7 +173,6 @@ impl Inputs {
                 ("reason", &ledger.reason, &genesis.reason),
                 ("cluster", &ledger.cluster, &genesis.cluster),
                 ("level", &ledger.level, &genesis.level),
-                ("account", &ledger.account, &genesis.account),
                 ("instance", &ledger.instance, &genesis.instance),
                 ("log_group", &ledger.log_group, &genesis.log_group),
                 ("log_stream", &ledger.log_stream, &genesis.log_stream),
@@ -188,6 +187,10 @@ impl Inputs {
                 .is_some_and(|attempt| attempt != genesis.attempt)
             {
                 findings.push(differs("attempt"));
+            }
+            let user = ledger.account.as_ref().map(|user| format!("'{user}'@'"));
+            if user.is_some_and(|user| !genesis.account.starts_with(&user)) {
+                findings.push(differs("account"));
             }
             if let Some(schemas) = &ledger.schemas {
                 let sorted = |list: &[String]| {

@@ -17,6 +17,13 @@ pub(super) fn judge(mut v: Verifier) -> Report {
         v.report.proven_to = None;
     }
     v.report.findings.sort_by_key(|finding| finding.seq);
+    if let Some(finding) = v.report.findings.first() {
+        let before = finding.seq.checked_sub(1);
+        v.report.proven_to = v
+            .report
+            .proven_to
+            .and_then(|seq| before.map(|bad| seq.min(bad)));
+    }
     v.report.verdict = if !v.report.findings.is_empty() {
         Verdict::Tampered
     } else if incomplete || v.report.missing_records > 0 {
@@ -114,14 +121,11 @@ fn tail(v: &mut Verifier) -> bool {
     if let Some(last) = missing_to.filter(|last| *last > tree.end) {
         v.miss(tree.end.saturating_add(1), last);
     }
-    let ledger_sealed = v
+    incomplete |= v
         .inputs
         .ledger
         .as_ref()
-        .is_some_and(|l| l.sealed == Some(true) || l.last.is_some());
-    if ledger_sealed {
-        incomplete = true;
-    }
+        .is_some_and(|ledger| ledger.sealed == Some(true));
     if v.inputs.anchors.as_ref().is_none_or(Vec::is_empty) {
         incomplete |= unanchored_tail(v, &tree, reached, epoch);
     }

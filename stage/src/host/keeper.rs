@@ -18,9 +18,9 @@ const REBOOT: i32 = 133;
 /// Joins the control groups named before `--`, then becomes what follows.
 const JOIN: &str =
     r#"while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; exec "$@""#;
-/// What an agent needs beyond nspawn's usual set: nftables in its own network namespace. Mount namespaces, setuid and
-/// systemd's sandboxing work with the usual set.
-const CAPABILITIES: &str = "CAP_NET_ADMIN";
+/// What a bastion needs beyond nspawn's usual set: nftables in its own network namespace, and locked memory for keys (nspawn's
+/// system call filter refuses mlock without it). Mount namespaces, setuid and systemd's sandboxing work with the usual set.
+const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_IPC_LOCK";
 
 /// Keeps one machine until it is off for good. Blocks.
 pub(crate) fn keep(stage: &Stage, machine: &Machine) -> Result<(), HostError> {

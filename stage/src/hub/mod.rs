@@ -13,8 +13,8 @@ mod stage;
 pub(crate) use error::HubError;
 pub(crate) use forward::Forward;
 pub(crate) use leftovers::{Leftovers, unmount_below};
-pub(crate) use network::{METADATA, inside_hub, namespace_path, plug, unplug};
-pub(crate) use process::{Child, Process};
+pub(crate) use network::{HUB, METADATA, inside_hub, namespace_path, plug, unplug};
+pub(crate) use process::{Child, Process, in_namespace};
 pub(crate) use stage::{InstanceId, Stage, StageName};
 
 use std::ffi::OsString;
