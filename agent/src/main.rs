@@ -1,2 +1,13 @@
-//! Placeholder.
-fn main() {}
+//! Scaffold of this branch: the modules, without the product's main.
+#![allow(dead_code, unused_imports)]
+mod broker;
+mod clock;
+mod config;
+mod evidence;
+mod failure;
+mod firewall;
+mod session;
+mod sql;
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What a failed step tells control, the operator and the journal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// An error with a code that stays the same across releases.
+pub(crate) trait Coded: std::error::Error {
+    /// The stable code, such as `handoff_gone`.
+    fn code(&self) -> &'static str;
+}
+
+/// A step of the boot that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The step's name.
+    pub(crate) step: &'static str,
+    /// The stable code.
+    pub(crate) code: &'static str,
+    /// What happened, with its causes, for a person.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// The failure of `step` by `error`.
+    pub(crate) fn of(step: &'static str, error: &dyn Coded) -> Self {
+        let message = match error.source() {
+            None => error.to_string(),
+            Some(source) => format!("{error}: {}", causes(source)),
+        };
+        Self { step, code: error.code(), message: shorten(&message) }
+    }
+
+    /// The failure of `step` by running out of time.
+    pub(crate) fn timed_out(step: &'static str, limit: Duration) -> Self {
+        Self { step, code: "timed_out", message: format!("not done after {} s", limit.as_secs()) }
+    }
+}
+
+/// An error and its causes, by their `Display` only: an SDK error's `Debug` would print a whole response,
+/// secrets included.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Control takes bodies of 64 KiB and people read less.
+fn shorten(message: &str) -> String {
+    const LIMIT: usize = 1000;
+    match message.char_indices().nth(LIMIT) {
+        None => message.to_owned(),
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it broke")]
+    struct Broken(#[source] std::io::Error);
+    impl Coded for Broken {
+        fn code(&self) -> &'static str {
+            "broken"
+        }
+    }
+
+    #[test]
+    fn a_failure_carries_its_causes() {
+        let failure = Failure::of("patch", &Broken(std::io::Error::other("disk full")));
+        assert_eq!(failure.message, "it broke: disk full");
+        assert_eq!((failure.step, failure.code), ("patch", "broken"));
+    }
+}
