@@ -447,8 +447,8 @@ impl<S: Shells> Door<S> {
         if let Err(error) = self.state.recorder.record_json(Kind::Refusal, 0, &record) {
             tracing::error!(code = error.code(), %error, "a refusal was not recorded");
         }
-        let message = refusal.message().to_owned();
-        let told = connection.send(&FromBroker::Refused { message });
+        let refused = FromBroker::Refused { message: refusal.message().to_owned() };
+        let told = connection.send(&refused);
         let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
     }
 
@@ -488,7 +488,8 @@ impl<S: Shells> Door<S> {
         }
         // The terminal gets its modes back before the shim writes to it.
         drop(login.relay);
-        let told = connection.send(&FromBroker::Ended { code, message });
+        let ended = FromBroker::Ended { code, message };
+        let told = connection.send(&ended);
         let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
         tracing::info!(session = number, how = how(&ending), "session ended");
         self.state.leave(number);

@@ -8,6 +8,7 @@ mod failure;
 mod firewall;
 mod session;
 mod sql;
+mod unsafe_os;
 fn main() -> anyhow::Result<()> {
     Ok(())
 }

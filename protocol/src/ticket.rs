@@ -1,7 +1,10 @@
 //! The ticket: control's single-use permission, checked by the database itself.
 //!
 //! Without one the grantor's credential opens nothing. The MAC is HMAC-SHA256 over [`Ticket::mac_input`] with
-//! a key that only control's signer and the definer's schema hold.
+//! a key that only control's signer and the definer's schema hold. A ticket to extend an open account has the
+//! same fields under another first line, so neither kind stands in for the other.
+//!
+//! Keys are 32 bytes, one a cluster: one key on two clusters would let a ticket for one be spent on the other.
 
 use crate::id::{AccountName, RequestId, SchemaName};
 use crate::level::AccessLevel;
@@ -36,9 +39,19 @@ impl Ticket {
     /// No field can hold a line feed or, but for the schemas' commas, its neighbour's separator.
     #[must_use]
     pub fn mac_input(&self) -> Vec<u8> {
+        self.spelled("powerpole-ticket-v1")
+    }
+
+    /// The bytes under the MAC of a ticket that extends.
+    #[must_use]
+    pub fn extension_mac_input(&self) -> Vec<u8> {
+        self.spelled("powerpole-extension-v1")
+    }
+
+    fn spelled(&self, first_line: &str) -> Vec<u8> {
         let schemas: Vec<&str> = self.schemas.iter().map(SchemaName::as_str).collect();
         format!(
-            "powerpole-ticket-v1\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n",
+            "{first_line}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n",
             self.key_id,
             self.request,
             self.account,
@@ -50,14 +63,28 @@ impl Ticket {
         .into_bytes()
     }
 
-    /// Fills in the MAC.
+    /// Fills in the MAC of a ticket that opens.
     #[must_use]
     pub fn signed(mut self, key: &[u8]) -> Self {
-        // HMAC takes keys of any length.
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
-            mac.update(&self.mac_input());
-            self.mac = data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes());
-        }
+        self.mac = hmac_hex(key, &self.mac_input());
         self
     }
+
+    /// Fills in the MAC of a ticket that extends.
+    #[must_use]
+    pub fn signed_extension(mut self, key: &[u8]) -> Self {
+        self.mac = hmac_hex(key, &self.extension_mac_input());
+        self
+    }
+}
+
+fn hmac_hex(key: &[u8], input: &[u8]) -> String {
+    // HMAC takes keys of any length; the error type is for MACs that do not.
+    Hmac::<Sha256>::new_from_slice(key).map_or_else(
+        |_| String::new(),
+        |mut mac| {
+            mac.update(input);
+            data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
+        },
+    )
 }

@@ -3,6 +3,7 @@
 //! It starts the shipped binaries, pointed at it by endpoint settings alone, and is used by none of them.
 
 mod aws;
+mod clock;
 mod host;
 mod hub;
 mod parts;
@@ -42,7 +43,7 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse_from(ssm::command_line(std::env::args_os())).command {
         Command::Parts(args) => parts::run(args).await,
         Command::Hub(args) => hub::run(args).await,
         Command::Host(args) => host::run(args).await,

@@ -11,6 +11,7 @@
 //!
 //! A peer that goes away ends its session; no message can make the broker wait for more than a few seconds.
 
+use crate::unsafe_os::async_fd;
 use rustix::cmsg_space;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
@@ -120,7 +121,7 @@ impl Listener {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         rustix::net::listen(&socket, 64)?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(async_fd(socket)?))
     }
 
     /// The next connection and the credentials of who made it.
@@ -140,7 +141,7 @@ impl Listener {
                 let socket = socket?;
                 rustix::net::sockopt::set_socket_passcred(&socket, true)?;
                 let credentials = rustix::net::sockopt::socket_peercred(&socket)?;
-                return Ok((Connection(AsyncFd::new(socket)?), credentials));
+                return Ok((Connection(async_fd(socket)?), credentials));
             }
         }
     }
@@ -154,7 +155,7 @@ impl Connection {
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let socket = new_socket()?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(async_fd(socket)?))
     }
 
     /// Sends one message.

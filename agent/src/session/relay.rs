@@ -6,6 +6,7 @@
 
 use super::pty::{Pty, RawTerminal, Size, Typing, set_nonblocking};
 use crate::evidence::{EvidenceError, Gate, MAX_PAYLOAD, Recorder};
+use crate::unsafe_os::async_fd;
 use powerpole_chain::Kind;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -146,11 +147,11 @@ impl Relay {
             session,
             gate: recorder.gate(),
             recorder,
-            master: AsyncFd::new(pty.master.try_clone()?)?,
+            master: async_fd(pty.master.try_clone()?)?,
             size: Size::of(&screen),
             pty,
-            typed: AsyncFd::new(typed)?,
-            screen: AsyncFd::new(screen)?,
+            typed: async_fd(typed)?,
+            screen: async_fd(screen)?,
             moved: Moved::default(),
             to_screen: Pending::new(),
             to_shell: Pending::new(),
@@ -249,7 +250,8 @@ impl Relay {
     }
 
     fn follow_gate(&mut self) -> Result<Option<Ending>, Ending> {
-        match *self.gate.borrow_and_update() {
+        let gate = *self.gate.borrow_and_update();
+        match gate {
             Gate::Open => return self.warn("Evidence is being kept again. Go on.").map(|()| None),
             Gate::Frozen => {}
             Gate::Ended => return Err(Ending::Unrecorded(EvidenceError::Lost)),

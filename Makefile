@@ -1,0 +1,66 @@
+# PowerPole: `make` lists what there is. Everything a target needs it installs and says so.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Builds and downloads are kept outside the clone, so that several clones share them.
+export POWERPOLE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/powerpole
+export CARGO_TARGET_DIR ?= $(POWERPOLE_CACHE)/target
+
+STAGE ?= stage
+AUTO ?=
+OUT ?=
+BIN := .stage/bin
+BINARIES := powerpole powerpole-agent powerpole-control powerpole-stage
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: ## Install what the stage needs: packages, databases, AWS stand-ins (asks nothing, says all)
+	@stage/install/all.sh
+
+# Another clone may build into the same folder, so the binaries are copied away under the same lock.
+.PHONY: build
+build: ## Build the binaries into .stage/bin (first time: about 8 minutes on two cores, 8 GB)
+	@mkdir -p $(BIN) "$(POWERPOLE_CACHE)"
+	@flock "$(POWERPOLE_CACHE)/build.lock" bash -euo pipefail -c ' \
+	  cargo build --locked --workspace; \
+	  for binary in $(BINARIES); do install -m 0755 "$$CARGO_TARGET_DIR/debug/$$binary" $(BIN)/; done'
+
+.PHONY: image
+image: build ## Bake the stage's machine image (first time: about 2 minutes)
+	@stage/install/image.sh --bin $(BIN)
+
+.PHONY: stage-up
+stage-up: install build image ## Bring the local stage up and leave it running
+	@$(BIN)/powerpole-stage up --name "$(STAGE)"
+
+.PHONY: stage-down
+stage-down: ## Take the local stage down
+	@if [ -x $(BIN)/powerpole-stage ]; then $(BIN)/powerpole-stage down --name "$(STAGE)"; fi
+
+.PHONY: demo
+demo: install build image ## The main job by hand; AUTO=1 without hands, OUT=DIR keeps the evidence
+	@$(BIN)/powerpole-stage demo --name "$(STAGE)" $(if $(AUTO),--auto) $(if $(OUT),--out "$(OUT)")
+
+.PHONY: test
+test: lint unit e2e ## All tests
+
+.PHONY: lint
+lint: ## Formatting, lints, directions of dependencies, licences
+	@tests/lint.sh
+
+.PHONY: unit
+unit: install ## Unit tests, and adapters against real databases and moto
+	@tests/unit.sh
+
+.PHONY: e2e
+e2e: install build image ## The whole main job and the bad cases, end to end on real parts
+	@tests/e2e.sh
+
+.PHONY: clean
+clean: stage-down ## Take the stage down and remove what this clone made (caches stay)
+	@rm -rf .stage

@@ -1,0 +1,291 @@
+//! The boot of a bastion, from power-on to `ready`: a list of steps, each fail-closed and timed.
+//!
+//! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
+
+use crate::account::Account;
+use crate::broker::{Broker, BrokerConfig};
+use crate::clock::{self, BootTime};
+use crate::config::Config;
+use crate::control::{Control, ControlError, persist};
+use crate::evidence::{Evidence, EvidenceConfig};
+use crate::failure::{Coded, Failure};
+use crate::firewall;
+use crate::handoff::{self, Grantor};
+use crate::imds::Identity;
+use crate::password;
+use crate::patch;
+use crate::sql::SqlEndpoint;
+use crate::ssm;
+use crate::steps::Steps;
+use ed25519_dalek::SigningKey;
+use jiff::Timestamp;
+use powerpole_chain::{EpochPolicy, Genesis, Kind};
+use powerpole_protocol::boot::BootDocument;
+use powerpole_protocol::callback::{Answer, Hello, Ready};
+use powerpole_protocol::envelope::key_text;
+use powerpole_protocol::handoff::Handoff;
+use powerpole_protocol::sealed::SealedSecret;
+use powerpole_protocol::secret::Secret;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// This build of the agent, as the chain's genesis names it.
+pub(crate) const AGENT: &str = concat!("powerpole-agent ", env!("CARGO_PKG_VERSION"));
+
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a deleted handoff may still be readable.
+const DELETE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is known before anything is brought up.
+pub(crate) struct Machine {
+    /// This image's places and limits.
+    pub(crate) config: Config,
+    /// Who this machine is.
+    pub(crate) identity: Identity,
+    /// What it is for.
+    pub(crate) document: BootDocument,
+    /// The kernel's boot id.
+    pub(crate) boot_id: String,
+    /// The SDK's settings.
+    pub(crate) aws: aws_config::SdkConfig,
+    /// The way to control.
+    pub(crate) control: Control,
+    /// Key of the callbacks; lives in this process only.
+    pub(crate) bastion_key: SigningKey,
+}
+
+/// What has been brought up; whatever is here must be closed.
+#[derive(Default)]
+pub(crate) struct Bastion {
+    /// The handoff, once it is redeemed.
+    pub(crate) handoff: Option<Handoff>,
+    /// The chain.
+    pub(crate) evidence: Option<Evidence>,
+    /// The recorder's database endpoint.
+    pub(crate) sql: Option<SqlEndpoint>,
+    /// The broker.
+    pub(crate) broker: Option<Broker>,
+    /// The database account.
+    pub(crate) account: Option<Arc<Account>>,
+}
+
+/// The window of a bastion that is ready.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    /// When it ends, in UTC.
+    pub(crate) deadline: Timestamp,
+    /// When control's answer was read.
+    pub(crate) opened: BootTime,
+    /// How much of it was left then.
+    pub(crate) left: Duration,
+}
+
+/// Boots the bastion. Everything that is up is in `bastion`, also after a failure.
+///
+/// # Errors
+/// The step that failed; nothing after it was begun.
+pub(crate) async fn boot(
+    machine: &Machine,
+    bastion: &mut Bastion,
+    steps: &mut Steps,
+) -> Result<Window, Failure> {
+    let config = &machine.config;
+    let document = &machine.document;
+    let secrets = aws_sdk_secretsmanager::Client::new(&machine.aws);
+
+    steps
+        .take("patch", config.patch_limit_s * SECOND, patch::upgrade(config, &document.release))
+        .await?;
+
+    let wait = config.handoff_limit_s * SECOND;
+    let text = steps
+        .take("handoff", wait + 30 * SECOND, handoff::fetch(&secrets, &document.handoff, wait))
+        .await?;
+    steps
+        .take("handoff_gone", DELETE_LIMIT * 2, handoff::delete(&secrets, &document.handoff, DELETE_LIMIT))
+        .await?;
+    let handoff =
+        Handoff::parse(&text, &document.request, document.attempt, &machine.identity.instance)
+            .map_err(|error| Failure::of("handoff", &handoff::SecretError::Handoff(error)))?;
+    drop(text);
+    let hello = hello(machine, &handoff);
+    steps
+        .take("hello", 120 * SECOND, persist(90 * SECOND, || machine.control.hello(&hello)))
+        .await?;
+    drop(hello);
+    let handoff = &*bastion.handoff.insert(handoff);
+
+    let evidence = steps
+        .take("genesis", 60 * SECOND, Evidence::begin(evidence_config(machine, handoff), &machine.aws))
+        .await?;
+    let evidence = &*bastion.evidence.insert(evidence);
+    let recorder = evidence.recorder();
+
+    steps.take("lockdown", 20 * SECOND, firewall::apply(config)).await?;
+
+    let grantor: Grantor = steps
+        .take("grantor", 30 * SECOND, handoff::grantor(&secrets, &handoff.database.grantor_secret))
+        .await?;
+    let password = password::generate().map_err(|error| Failure::of("account", &error))?;
+    let account = steps
+        .take("account", 60 * SECOND, Account::open(&handoff.database, grantor, &handoff.ticket, &password))
+        .await?;
+    let account = &*bastion.account.insert(Arc::new(account));
+    steps.take("account_works", 60 * SECOND, account.prove(&password)).await?;
+    note(&recorder, "account_opened", account.name_host());
+
+    let sql = steps
+        .take(
+            "sql_endpoint",
+            20 * SECOND,
+            SqlEndpoint::start(config, &handoff.database, recorder.clone(), evidence.gate()),
+        )
+        .await?;
+    let sql = &*bastion.sql.insert(sql);
+    let broker = steps
+        .take(
+            "broker",
+            20 * SECOND,
+            Broker::start(broker_config(machine, handoff), recorder.clone(), evidence.gate()),
+        )
+        .await?;
+    bastion.broker = Some(broker);
+
+    steps
+        .take("ssm_online", (config.ssm_limit_s + 30) * SECOND, ssm::start_and_wait(config))
+        .await?;
+
+    let ready = ready(machine, evidence, account, sql, &password, steps)?;
+    let limit = config.ready_limit_s * SECOND;
+    let answer = steps
+        .take("ready", limit + 30 * SECOND, persist(limit, || machine.control.ready(&ready)))
+        .await?;
+    // From here on only the operator has the password.
+    drop(password);
+    let window = window(&answer, Duration::from_secs(handoff.grant.duration_s))
+        .ok_or_else(|| Failure::of("ready", &NoDeadline))?;
+    steps.take("deadline", 60 * SECOND, account.set_deadline(window.deadline)).await?;
+    steps.take("timer", 20 * SECOND, crate::power::arm_timer(window.left + CLOSING_GRACE)).await?;
+    note(&recorder, "ready", &window.deadline.to_string());
+    Ok(window)
+}
+
+/// What systemd grants the agent for closing after the deadline, before it powers off by itself.
+const CLOSING_GRACE: Duration = Duration::from_secs(90);
+
+/// Control answered `ready` without a deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("control named no deadline")]
+struct NoDeadline;
+
+impl Coded for NoDeadline {
+    fn code(&self) -> &'static str {
+        "deadline_missing"
+    }
+}
+
+impl Coded for password::NoRandomness {
+    fn code(&self) -> &'static str {
+        "no_randomness"
+    }
+}
+
+impl Coded for powerpole_protocol::sealed::SealedError {
+    fn code(&self) -> &'static str {
+        "password_not_sealed"
+    }
+}
+
+/// The window that control's answer opens. A clock that is wrong can shorten it, never lengthen it.
+fn window(answer: &Answer, duration: Duration) -> Option<Window> {
+    let deadline = answer.deadline?;
+    let until = deadline.duration_since(clock::utc());
+    let left = Duration::try_from(until).unwrap_or(Duration::ZERO).min(duration);
+    Some(Window { deadline, opened: clock::boottime(), left })
+}
+
+fn hello(machine: &Machine, handoff: &Handoff) -> Hello {
+    Hello {
+        request: handoff.request.clone(),
+        attempt: handoff.attempt,
+        instance: machine.identity.instance.clone(),
+        boot_token: machine.document.boot_token.duplicate(),
+        handoff_token: handoff.token.duplicate(),
+        bastion_key: key_text(&machine.bastion_key.verifying_key()),
+        agent: AGENT.to_owned(),
+        boot: machine.boot_id.clone(),
+    }
+}
+
+fn evidence_config(machine: &Machine, handoff: &Handoff) -> EvidenceConfig {
+    let grant = &handoff.grant;
+    let started = clock::utc();
+    EvidenceConfig {
+        spool_dir: machine.config.spool_dir.clone(),
+        places: handoff.evidence.clone(),
+        times: handoff.times.clone(),
+        genesis: Genesis {
+            request: handoff.request.to_string(),
+            attempt: handoff.attempt.0,
+            operator: grant.operator.to_string(),
+            principal: grant.principal.clone(),
+            approver: grant.approver.to_string(),
+            approved_at: grant.approved_at.to_string(),
+            reason: grant.reason.clone(),
+            cluster: grant.cluster.to_string(),
+            level: grant.level.to_string(),
+            schemas: grant.schemas.iter().map(ToString::to_string).collect(),
+            account: format!("'{}'@'{}'", grant.account, machine.identity.address),
+            aws_account: machine.identity.account.clone(),
+            region: machine.identity.region.clone(),
+            instance: machine.identity.instance.to_string(),
+            image: machine.identity.image.clone(),
+            boot: machine.boot_id.clone(),
+            agent: AGENT.to_owned(),
+            log_group: handoff.evidence.log_group.clone(),
+            log_stream: handoff.evidence.log_stream.clone(),
+            started_us: u64::try_from(started.as_microsecond()).unwrap_or(0),
+            policy: EpochPolicy::default(),
+        },
+    }
+}
+
+fn broker_config(machine: &Machine, handoff: &Handoff) -> BrokerConfig {
+    BrokerConfig {
+        principal: handoff.grant.principal.clone(),
+        instance: machine.identity.instance.to_string(),
+        socket: machine.config.broker_socket.clone(),
+        shell: machine.config.shell.clone(),
+        ssm_user: machine.config.ssm_user.clone(),
+        operator_user: machine.config.operator_user.clone(),
+    }
+}
+
+fn ready(
+    machine: &Machine,
+    evidence: &Evidence,
+    account: &Account,
+    sql: &SqlEndpoint,
+    password: &Secret,
+    steps: &Steps,
+) -> Result<Ready, Failure> {
+    let document = &machine.document;
+    let password = SealedSecret::seal(
+        password,
+        &document.control.sealing_key,
+        &document.request,
+        document.attempt,
+    )
+    .map_err(|error| Failure::of("ready", &error))?;
+    Ok(Ready {
+        request: document.request.clone(),
+        attempt: document.attempt,
+        instance: machine.identity.instance.clone(),
+        account: account.name_host().to_owned(),
+        mysql_line: sql.mysql_line(account.user()),
+        password,
+        genesis_head: evidence.genesis_head(),
+        anchor_prefix: evidence.anchor_prefix(),
+        steps: steps.times(),
+    })
+}

@@ -1,0 +1,136 @@
+//! Fetching the handoff: read it once, delete it, and go on only when it is gone.
+//!
+//! The only file of the agent that talks to Secrets Manager.
+
+use crate::clock;
+use crate::failure::{Coded, causes};
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
+use powerpole_protocol::handoff::HandoffError;
+use powerpole_protocol::secret::Secret;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Wait between two looks, while a secret is not there yet or not gone yet.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A secret that could not be had or be made to go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    /// Nothing under this name for the whole time: somebody else took it, or control never wrote it.
+    #[error("the handoff was not there {} s after the patch: it is gone or was never written", .0.as_secs())]
+    Gone(Duration),
+    /// The service refused or could not be reached.
+    #[error("Secrets Manager: cannot {what}: {message}")]
+    Service {
+        /// What was asked.
+        what: &'static str,
+        /// The service's error with its causes; never the secret.
+        message: String,
+    },
+    /// It is still readable after it was deleted.
+    #[error("the handoff is still readable {} s after it was deleted", .0.as_secs())]
+    StillThere(Duration),
+    /// What was read is not a handoff for this bastion.
+    #[error(transparent)]
+    Handoff(HandoffError),
+    /// The grantor's credential is not of its form.
+    #[error("the grantor's secret is not {{\"username\": …, \"password\": …}}")]
+    Grantor,
+}
+
+impl Coded for SecretError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Gone(_) => "handoff_gone",
+            Self::Service { .. } => "secrets_unavailable",
+            Self::StillThere(_) => "handoff_not_deleted",
+            Self::Handoff(HandoffError::NotOurs { .. }) => "handoff_not_ours",
+            Self::Handoff(HandoffError::Malformed { .. } | HandoffError::Version(_)) => "handoff_malformed",
+            Self::Grantor => "grantor_malformed",
+        }
+    }
+}
+
+/// The grantor's login, which can call PowerPole's procedures and nothing else.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Grantor {
+    /// User name.
+    pub(crate) username: String,
+    /// Password.
+    pub(crate) password: Secret,
+}
+
+/// Reads the secret, waiting up to `limit` for it to appear.
+///
+/// # Errors
+/// [`SecretError::Gone`] when it is not there in time.
+pub(crate) async fn fetch(client: &Client, name: &str, limit: Duration) -> Result<Secret, SecretError> {
+    let start = clock::boottime();
+    loop {
+        match read(client, name).await? {
+            Some(secret) => return Ok(secret),
+            None if clock::boottime().since(start) >= limit => return Err(SecretError::Gone(limit)),
+            None => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Deletes the secret without a recovery window and waits until it cannot be read any more.
+///
+/// A crash before the deletion leaves a secret whose token was not redeemed; control deletes what is left.
+///
+/// # Errors
+/// When the service refuses, or the secret is still readable after `limit`.
+pub(crate) async fn delete(client: &Client, name: &str, limit: Duration) -> Result<(), SecretError> {
+    let start = clock::boottime();
+    loop {
+        let deleted =
+            client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await;
+        if let Err(error) = deleted
+            && error.code() != Some("ResourceNotFoundException")
+            && error.code() != Some("InvalidRequestException")
+        {
+            return Err(service("delete the handoff", &error));
+        }
+        // The deletion is asynchronous: it counts when a read finds nothing.
+        if read(client, name).await?.is_none() {
+            return Ok(());
+        }
+        if clock::boottime().since(start) >= limit {
+            return Err(SecretError::StillThere(limit));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Reads the grantor's credential.
+///
+/// # Errors
+/// When it cannot be read or is not of its form.
+pub(crate) async fn grantor(client: &Client, name: &str) -> Result<Grantor, SecretError> {
+    let secret = read(client, name).await?.ok_or_else(|| SecretError::Service {
+        what: "read the grantor's credential",
+        message: format!("there is no secret {name}"),
+    })?;
+    // serde_json's message may quote the secret, so it is not passed on.
+    serde_json::from_str(secret.expose()).map_err(|_| SecretError::Grantor)
+}
+
+async fn read(client: &Client, name: &str) -> Result<Option<Secret>, SecretError> {
+    match client.get_secret_value().secret_id(name).send().await {
+        Ok(output) => Ok(output.secret_string.map(Secret::new)),
+        // A secret that is marked for deletion answers InvalidRequestException.
+        Err(error)
+            if error.code() == Some("ResourceNotFoundException")
+                || error.code() == Some("InvalidRequestException") =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(service("read a secret", &error)),
+    }
+}
+
+fn service(what: &'static str, error: &dyn std::error::Error) -> SecretError {
+    SecretError::Service { what, message: causes(error) }
+}

@@ -1,0 +1,249 @@
+//! One bastion's life: boot, window, end, power off. There is no way out of here but power off.
+
+use crate::boot::{self, Bastion, Machine, Window};
+use crate::clock;
+use crate::closing::{self, Report};
+use crate::config::Config;
+use crate::control::{Control, ControlError, persist};
+use crate::failure::{Coded as _, Failure, causes};
+use crate::imds;
+use crate::patch;
+use crate::power;
+use crate::schedule::{Due, Schedule};
+use crate::steps::Steps;
+use aws_config::BehaviorVersion;
+use ed25519_dalek::SigningKey;
+use powerpole_protocol::callback::{Answer, ChainHead, CloseReason, Command, Failed, Heartbeat};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// How often the window is looked at.
+const PASS: Duration = Duration::from_millis(500);
+/// Longest time for telling control that the boot failed.
+const FAILED_LIMIT: Duration = Duration::from_secs(60);
+/// How often open advisories are counted anew.
+const ADVISORIES_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs the bastion to its end and powers off.
+///
+/// # Errors
+/// The step that failed; the machine is powering off then, too.
+pub(crate) async fn run(config: Config) -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    let outcome = live(config, &mut steps).await;
+    if let Err(failure) = &outcome {
+        tracing::error!(step = failure.step, code = failure.code, message = failure.message, "bastion failed");
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Should systemd refuse, a non-zero exit leads to the unit's FailureAction=poweroff.
+    let off = power::off().await.map_err(|error| Failure::of("power_off", &error));
+    outcome.and(off)
+}
+
+async fn live(config: Config, steps: &mut Steps) -> Result<(), Failure> {
+    let machine = machine(config, steps).await?;
+    let mut bastion = Bastion::default();
+    match boot::boot(&machine, &mut bastion, steps).await {
+        Ok(window) => {
+            let reason = keep(&machine, &bastion, window).await;
+            let report = closing::close(&machine, &mut bastion, reason).await;
+            closing::tell(&machine, reason, report).await;
+            Ok(())
+        }
+        Err(failure) => {
+            let _report: Report = closing::close(&machine, &mut bastion, CloseReason::Failed).await;
+            tell_failure(&machine, &failure, steps).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Learns who this machine is and what it is for.
+async fn machine(config: Config, steps: &mut Steps) -> Result<Machine, Failure> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let client = aws_config::imds::Client::builder().build();
+    let identity = steps.take("identity", LIMIT, imds::identity(&client)).await?;
+    let document = steps.take("boot_document", LIMIT, imds::boot_document(&client)).await?;
+    let bastion_key = new_key().map_err(|error| Failure::of("boot_document", &error))?;
+    let control = Control::new(&document.control, bastion_key.clone())
+        .map_err(|error| Failure::of("boot_document", &error))?;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .region(aws_config::Region::new(identity.region.clone()))
+        .load()
+        .await;
+    tracing::info!(request = %document.request, attempt = %document.attempt, instance = %identity.instance, "bastion begins");
+    let boot_id = boot_id.trim().to_owned();
+    Ok(Machine { config, identity, document, boot_id, aws, control, bastion_key })
+}
+
+fn new_key() -> Result<SigningKey, crate::password::NoRandomness> {
+    let seed = crate::password::random_bytes::<32>()?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps) {
+    let failed = Failed {
+        request: machine.document.request.clone(),
+        attempt: machine.document.attempt,
+        instance: machine.identity.instance.clone(),
+        boot_token: machine.document.boot_token.duplicate(),
+        step: failure.step.to_owned(),
+        code: failure.code.to_owned(),
+        message: failure.message.clone(),
+        steps: steps.times(),
+    };
+    if let Err(error) = persist(FAILED_LIMIT, || machine.control.failed(&failed)).await {
+        tracing::error!(error = causes(&error), "control did not hear of the failure");
+    }
+}
+
+/// What came back from work that runs beside the window.
+enum Event {
+    Lease(Result<(), crate::account::AccountError>),
+    Heartbeat(Result<Answer, ControlError>),
+    Advisories(Result<u32, patch::PatchError>),
+}
+
+/// Keeps the window until something ends it.
+async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReason {
+    let (Some(handoff), Some(evidence), Some(account), Some(broker), Some(sql)) =
+        (&bastion.handoff, &bastion.evidence, &bastion.account, &bastion.broker, &bastion.sql)
+    else {
+        return CloseReason::Failed;
+    };
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return CloseReason::Failed };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let mut schedule = Schedule::new(window.opened, window.left, &handoff.times);
+    let mut beside = JoinSet::new();
+    let mut running = Running::default();
+    let mut count = 0;
+    let mut advisories = 0;
+    let mut advisories_at = window.opened;
+    let mut pass = tokio::time::interval(PASS);
+    pass.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = pass.tick() => {}
+            _ = terminate.recv() => return CloseReason::Shutdown,
+            Some(done) = beside.join_next() => {
+                match done {
+                    Ok(Event::Lease(outcome)) => {
+                        running.lease = false;
+                        match outcome {
+                            Ok(()) => {}
+                            Err(error) if error.may_pass() => {
+                                tracing::warn!(error = causes(&error), "the lease was not renewed");
+                            }
+                            Err(error) => {
+                                tracing::error!(code = error.code(), error = causes(&error), "the lease is lost");
+                                return CloseReason::Failed;
+                            }
+                        }
+                    }
+                    Ok(Event::Heartbeat(Ok(answer))) => {
+                        running.heartbeat = false;
+                        if let Some(reason) = ending(&answer) {
+                            return reason;
+                        }
+                    }
+                    Ok(Event::Heartbeat(Err(error))) => {
+                        running.heartbeat = false;
+                        tracing::warn!(error = causes(&error), "control did not take the heartbeat");
+                    }
+                    Ok(Event::Advisories(outcome)) => match outcome {
+                        Ok(open) => advisories = open,
+                        Err(error) => tracing::warn!(error = causes(&error), "advisories were not counted"),
+                    },
+                    Err(error) => {
+                        tracing::error!(%error, "work beside the window broke off");
+                        return CloseReason::Failed;
+                    }
+                }
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        let health = evidence.health();
+        if health.lost {
+            return CloseReason::EvidenceLost;
+        }
+        let now = clock::boottime();
+        for due in schedule.due(now) {
+            match due {
+                Due::Deadline => return CloseReason::Deadline,
+                Due::Warning(left) => broker.broadcast(&warning(left)),
+                Due::RenewLease if !running.lease => {
+                    running.lease = true;
+                    let account = Arc::clone(account);
+                    beside.spawn(async move { Event::Lease(account.renew().await) });
+                }
+                Due::Heartbeat if !running.heartbeat => {
+                    running.heartbeat = true;
+                    count += 1;
+                    let head = evidence.head();
+                    let heartbeat = Heartbeat {
+                        request: handoff.request.clone(),
+                        attempt: handoff.attempt,
+                        instance: machine.identity.instance.clone(),
+                        count,
+                        head: ChainHead { seq: head.seq, hash: closing::hex(&head.hash) },
+                        lag_records: health.lag_records,
+                        lag_ms: health.lag_ms,
+                        advisories,
+                        sessions: broker.counts().open,
+                        statements: sql.statements(),
+                    };
+                    let control = machine.control.clone();
+                    beside.spawn(async move { Event::Heartbeat(control.heartbeat(&heartbeat).await) });
+                }
+                // The one before is still on its way.
+                Due::RenewLease | Due::Heartbeat => {}
+            }
+        }
+        if now.since(advisories_at) >= ADVISORIES_EVERY {
+            advisories_at = now;
+            let (config, release) = (machine.config.clone(), machine.document.release.clone());
+            beside.spawn(async move { Event::Advisories(patch::count_advisories(&config, &release).await) });
+        }
+    }
+}
+
+/// What runs beside the window now.
+#[derive(Default)]
+struct Running {
+    lease: bool,
+    heartbeat: bool,
+}
+
+fn ending(answer: &Answer) -> Option<CloseReason> {
+    answer.commands.iter().map(|command| match command {
+        Command::Finish { reason } => *reason,
+    }).next()
+}
+
+fn warning(left: Duration) -> String {
+    let seconds = left.as_secs();
+    let left = match (seconds / 60, seconds % 60) {
+        (0, s) => format!("{s} seconds"),
+        (1, 0) => "1 minute".to_owned(),
+        (m, 0) => format!("{m} minutes"),
+        (m, s) => format!("{m} min {s} s"),
+    };
+    format!("This bastion ends in {left}. Finish what you are doing: sessions and the account end with it.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_name_what_is_left() {
+        assert!(warning(Duration::from_secs(600)).contains("10 minutes"));
+        assert!(warning(Duration::from_secs(60)).contains("1 minute."));
+        assert!(warning(Duration::from_secs(30)).contains("30 seconds"));
+        assert!(warning(Duration::from_secs(90)).contains("1 min 30 s"));
+    }
+}

@@ -1,0 +1,424 @@
+//! The transport: one JSON object a record, with exactly one spelling.
+//!
+//! ```text
+//! sealed    {"v":1,"s":SEQ,"t":T_US,"k":"o","n":SESSION,"p":"H_PREV","z":"SALT","d":"PAYLOAD"}
+//! withheld  {"v":1,"s":SEQ,"t":T_US,"k":"o","n":SESSION,"p":"H_PREV","l":LEN,"w":"PD"}
+//! unsealed  {"v":1,"u":N,"t":T_US,"k":"o","n":SESSION,"d":"PAYLOAD"}
+//! ```
+//! Numbers are decimal without sign, leading zero or exponent; byte strings are standard Base64
+//! with padding. No space, no other order, nothing after the brace. A line names the head that it
+//! follows (`p`), so its own hash needs nothing but the line, and lines that others wrote into the
+//! stream cost no more than one look each.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::{
+    anchor::{Anchor, AnchorKind},
+    cursor::Cursor,
+    digest::{Hash, genesis_hash, link_hash, payload_digest},
+    genesis::Genesis,
+    kind::Kind,
+};
+
+/// The longest payload of a record, in bytes.
+pub const MAX_PAYLOAD: usize = 32 * 1024;
+/// No line of this format is longer, in bytes.
+pub const MAX_LINE: usize = 44_032;
+/// Sequence numbers and times stay below 2^63.
+pub(crate) const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// A sealed record as it leaves the sealer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Number in the chain; 0 is the genesis.
+    pub seq: u64,
+    /// Microseconds since 1970 UTC, never before the previous record's. The log event's timestamp
+    /// is `t_us / 1000`, rounded down.
+    pub t_us: u64,
+    /// The head after this record.
+    pub hash: Hash,
+    /// The epoch that the record belongs to.
+    pub epoch: u32,
+    /// The exact JSON line, without a newline.
+    pub text: String,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Salt and payload.
+    Full {
+        /// Fresh randomness that keeps a withheld payload from being guessed.
+        salt: [u8; 16],
+        /// Raw bytes.
+        payload: Vec<u8>,
+    },
+    /// A payload that was withheld: its length and digest are left.
+    Withheld {
+        /// Length of the payload in bytes.
+        len: u32,
+        /// The payload's digest.
+        digest: Hash,
+    },
+}
+
+/// A line that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Number in the chain.
+    pub seq: u64,
+    /// Microseconds since 1970 UTC.
+    pub t_us: u64,
+    /// Kind.
+    pub kind: Kind,
+    /// Login that it belongs to, 0 for none.
+    pub session: u32,
+    /// The head that it follows; zeros in the genesis.
+    pub previous: Hash,
+    /// Payload.
+    pub content: Content,
+}
+
+/// A raw spooled frame that was shipped after its agent had died: no hash, no key, no proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Number in the spool's tail, from 0.
+    pub n: u64,
+    /// Microseconds since 1970 UTC.
+    pub t_us: u64,
+    /// Kind.
+    pub kind: Kind,
+    /// Login that it belongs to, 0 for none.
+    pub session: u32,
+    /// Raw bytes.
+    pub payload: Vec<u8>,
+}
+
+/// What a line can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A record of a chain.
+    Record(Record),
+    /// A frame without a chain.
+    Unsealed(Unsealed),
+}
+
+/// The line is not in the format's one spelling.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// Longer than [`MAX_LINE`].
+    #[error("line is longer than {MAX_LINE} bytes")]
+    TooLong,
+    /// Any other spelling.
+    #[error("line is not in the one spelling of version 1")]
+    Spelling,
+}
+
+impl LineError {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            LineError::TooLong => "line-too-long",
+            LineError::Spelling => "line-spelling",
+        }
+    }
+}
+
+impl Line {
+    /// The anchor of this line: genesis for record 0, seal for a seal, a head otherwise. Heads are
+    /// taken from checkpoints, and only when the log service has accepted every line up to here.
+    pub fn anchor(&self, kind: AnchorKind, genesis: &Genesis) -> Anchor {
+        Anchor {
+            kind,
+            request: genesis.request.clone(),
+            stream: genesis.log_stream.clone(),
+            instance: genesis.instance.clone(),
+            seq: self.seq,
+            head: self.hash,
+            epoch: self.epoch,
+            t_us: self.t_us,
+        }
+    }
+}
+
+impl Record {
+    /// Length of the payload in bytes, withheld or not.
+    pub fn len(&self) -> u32 {
+        match &self.content {
+            Content::Full { payload, .. } => u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            Content::Withheld { len, .. } => *len,
+        }
+    }
+
+    /// True when the payload has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Digest of the payload.
+    pub fn digest(&self) -> Hash {
+        match &self.content {
+            Content::Full { salt, payload } => payload_digest(salt, payload),
+            Content::Withheld { digest, .. } => *digest,
+        }
+    }
+
+    /// The head after this record, by what the line itself says.
+    pub fn hash(&self) -> Hash {
+        match (&self.kind, &self.content) {
+            (Kind::Genesis, Content::Full { salt, payload }) => genesis_hash(salt, payload),
+            _ => self.hash_with(&self.digest()),
+        }
+    }
+
+    pub(crate) fn hash_with(&self, digest: &Hash) -> Hash {
+        link_hash(
+            &self.previous,
+            digest,
+            self.seq,
+            self.t_us,
+            self.kind,
+            self.session,
+            self.len(),
+        )
+    }
+
+    /// The line.
+    pub fn to_line(&self) -> String {
+        let mut text = String::with_capacity(160 + self.len() as usize * 4 / 3);
+        text.push_str("{\"v\":1,\"s\":");
+        text.push_str(&self.seq.to_string());
+        push_common(&mut text, self.t_us, self.kind, self.session);
+        text.push_str(",\"p\":\"");
+        STANDARD.encode_string(self.previous, &mut text);
+        match &self.content {
+            Content::Full { salt, payload } => {
+                text.push_str("\",\"z\":\"");
+                STANDARD.encode_string(salt, &mut text);
+                text.push_str("\",\"d\":\"");
+                STANDARD.encode_string(payload, &mut text);
+            }
+            Content::Withheld { len, digest } => {
+                text.push_str("\",\"l\":");
+                text.push_str(&len.to_string());
+                text.push_str(",\"w\":\"");
+                STANDARD.encode_string(digest, &mut text);
+            }
+        }
+        text.push_str("\"}");
+        text
+    }
+}
+
+fn push_common(text: &mut String, t_us: u64, kind: Kind, session: u32) {
+    text.push_str(",\"t\":");
+    text.push_str(&t_us.to_string());
+    text.push_str(",\"k\":\"");
+    text.push(kind.letter());
+    text.push_str("\",\"n\":");
+    text.push_str(&session.to_string());
+}
+
+/// The line of a frame that was spooled and never sealed. `n` counts from 0 in the spool's tail.
+/// Payloads longer than [`MAX_PAYLOAD`] have to be cut by the caller: no verifier reads them.
+pub fn unsealed_line(n: u64, t_us: u64, kind: Kind, session: u32, payload: &[u8]) -> String {
+    let mut text = String::with_capacity(80 + payload.len() * 4 / 3);
+    text.push_str("{\"v\":1,\"u\":");
+    text.push_str(&n.to_string());
+    push_common(&mut text, t_us, kind, session);
+    text.push_str(",\"d\":\"");
+    STANDARD.encode_string(payload, &mut text);
+    text.push_str("\"}");
+    text
+}
+
+/// The withheld twin of a line; `None` for what can never be withheld.
+pub fn withheld_line(line: &[u8]) -> Option<String> {
+    let Ok(Parsed::Record(record)) = parse_line(line) else {
+        return None;
+    };
+    if record.kind.is_structural() {
+        return None;
+    }
+    let content = Content::Withheld {
+        len: record.len(),
+        digest: record.digest(),
+    };
+    Some(Record { content, ..record }.to_line())
+}
+
+/// Reads one line without its newline.
+pub fn parse_line(line: &[u8]) -> Result<Parsed, LineError> {
+    if line.len() > MAX_LINE {
+        return Err(LineError::TooLong);
+    }
+    read(line).ok_or(LineError::Spelling)
+}
+
+fn read(line: &[u8]) -> Option<Parsed> {
+    let mut c = Cursor(line);
+    c.literal(b"{\"v\":1,\"")?;
+    let sealed = match c.u8()? {
+        b's' => true,
+        b'u' => false,
+        _ => return None,
+    };
+    c.literal(b"\":")?;
+    let number = c.decimal(MAX_NUMBER)?;
+    c.literal(b",\"t\":")?;
+    let t_us = c.decimal(MAX_NUMBER)?;
+    c.literal(b",\"k\":\"")?;
+    let kind = Kind::from_byte(c.u8()?)?;
+    c.literal(b"\",\"n\":")?;
+    let session = u32::try_from(c.decimal(u64::from(u32::MAX))?).ok()?;
+    if !sealed {
+        if kind.is_structural() {
+            return None;
+        }
+        c.literal(b",\"d\":\"")?;
+        let payload = bytes(&mut c, MAX_PAYLOAD)?;
+        c.literal(b"\"}")?;
+        c.is_empty().then_some(())?;
+        return Some(Parsed::Unsealed(Unsealed {
+            n: number,
+            t_us,
+            kind,
+            session,
+            payload,
+        }));
+    }
+    c.literal(b",\"p\":\"")?;
+    let previous: Hash = exact(&mut c)?;
+    let content = if c.literal(b"\",\"z\":\"").is_some() {
+        let salt = exact(&mut c)?;
+        c.literal(b"\",\"d\":\"")?;
+        Content::Full {
+            salt,
+            payload: bytes(&mut c, MAX_PAYLOAD)?,
+        }
+    } else {
+        c.literal(b"\",\"l\":")?;
+        let len = u32::try_from(c.decimal(MAX_PAYLOAD as u64)?).ok()?;
+        c.literal(b",\"w\":\"")?;
+        Content::Withheld {
+            len,
+            digest: exact(&mut c)?,
+        }
+    };
+    c.literal(b"\"}")?;
+    c.is_empty().then_some(())?;
+    let record = Record {
+        seq: number,
+        t_us,
+        kind,
+        session,
+        previous,
+        content,
+    };
+    is_possible(&record).then_some(Parsed::Record(record))
+}
+
+/// Record 0 is the genesis and nothing else is; what carries the chain is never withheld and
+/// belongs to no session.
+fn is_possible(record: &Record) -> bool {
+    let genesis = record.kind == Kind::Genesis;
+    if genesis != (record.seq == 0) || genesis != (record.previous == [0; 32]) {
+        return false;
+    }
+    if record.kind.is_structural() {
+        return record.session == 0 && matches!(record.content, Content::Full { .. });
+    }
+    true
+}
+
+fn bytes(c: &mut Cursor<'_>, max: usize) -> Option<Vec<u8>> {
+    let text = c.until_quote(max.div_ceil(3) * 4)?;
+    let decoded = STANDARD.decode(text).ok()?;
+    (decoded.len() <= max).then_some(decoded)
+}
+
+fn exact<const N: usize>(c: &mut Cursor<'_>) -> Option<[u8; N]> {
+    bytes(c, N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            seq: 12,
+            t_us: 1_764_000_000_000_001,
+            kind: Kind::Output,
+            session: 1,
+            previous: [9; 32],
+            content: Content::Full {
+                salt: [1; 16],
+                payload: b"hello".to_vec(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_back_to_the_record_that_wrote_it() {
+        let line = record().to_line();
+        assert_eq!(parse_line(line.as_bytes()), Ok(Parsed::Record(record())));
+    }
+
+    #[test]
+    fn a_withheld_line_keeps_the_hash() {
+        let withheld = withheld_line(record().to_line().as_bytes()).unwrap();
+        let Ok(Parsed::Record(read)) = parse_line(withheld.as_bytes()) else {
+            panic!()
+        };
+        assert_eq!(read.hash(), record().hash());
+    }
+
+    #[test]
+    fn every_other_spelling_is_refused() {
+        let line = record().to_line();
+        for other in [
+            format!("{line}\n"),
+            format!(" {line}"),
+            line.replace("\"s\":12", "\"s\":012"),
+            line.replace("\"s\":12", "\"s\":+12"),
+            line.replace("\"s\":12", "\"s\":1.2e1"),
+            line.replace("\"s\":12", "\"s\": 12"),
+            line.replace("\"v\":1", "\"v\":2"),
+            line.replace("\"k\":\"o\"", "\"k\":\"O\""),
+            line.replace("aGVsbG8=", "aGVsbG8"),
+            line.replace("aGVsbG8=", "aGVsbG9="),
+            line.replace("\"s\":12", "\"s\":9223372036854775808"),
+            line.replace("\"s\":12", &format!("\"s\":1{}", "0".repeat(400))),
+        ] {
+            assert_ne!(other, line);
+            assert_eq!(
+                parse_line(other.as_bytes()),
+                Err(LineError::Spelling),
+                "{other}"
+            );
+        }
+        assert_eq!(
+            parse_line(&vec![b'{'; MAX_LINE + 1]),
+            Err(LineError::TooLong)
+        );
+    }
+
+    #[test]
+    fn the_longest_payload_fits_the_longest_line() {
+        let content = Content::Full {
+            salt: [255; 16],
+            payload: vec![255; MAX_PAYLOAD],
+        };
+        let record = Record {
+            seq: MAX_NUMBER,
+            t_us: MAX_NUMBER,
+            session: u32::MAX,
+            content,
+            ..record()
+        };
+        let line = record.to_line();
+        assert!(line.len() <= MAX_LINE, "{}", line.len());
+        assert_eq!(parse_line(line.as_bytes()), Ok(Parsed::Record(record)));
+    }
+}

@@ -1,0 +1,314 @@
+DROP PROCEDURE IF EXISTS powerpole.read_clock
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.read_clock(OUT o_now BIGINT)
+SQL SECURITY DEFINER
+BEGIN
+  -- A caller may have set either of these; both decide what the clock says. Where setting the
+  -- first is a privilege, the caller could not have set it either.
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+  SET SESSION timestamp = DEFAULT;
+  SET SESSION time_zone = '+00:00';
+  SET o_now = UNIX_TIMESTAMP(SYSDATE());
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.note
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.note(
+  p_called VARCHAR(32), p_request TEXT, p_outcome VARCHAR(32), p_detail TEXT)
+SQL SECURITY DEFINER
+BEGIN
+  INSERT INTO powerpole.calls (called_at, called_by, called, request, outcome, detail)
+    VALUES (UNIX_TIMESTAMP(SYSDATE()), LEFT(USER(), 300), p_called, LEFT(p_request, 64), p_outcome, LEFT(p_detail, 128));
+  COMMIT;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.refuse
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.refuse(
+  p_called VARCHAR(32), p_request TEXT, p_code VARCHAR(32), p_detail TEXT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_message VARCHAR(128);
+  ROLLBACK;
+  CALL powerpole.note(p_called, p_request, p_code, p_detail);
+  SET v_message = LEFT(CONCAT('powerpole ', p_code, ': ', COALESCE(p_detail, '')), 128);
+  SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_message;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.caller_host
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.caller_host(p_called VARCHAR(32), p_request TEXT, OUT o_host VARCHAR(255))
+SQL SECURITY DEFINER
+BEGIN
+  SET o_host = SUBSTRING_INDEX(USER(), '@', -1);
+  IF o_host IS NULL OR CHAR_LENGTH(o_host) > 15
+     OR NOT o_host REGEXP '^[0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}$' THEN
+    CALL powerpole.refuse(p_called, p_request, 'host_refused',
+      'the server did not see an IPv4 address (skip_name_resolve must be on)');
+  END IF;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.check_ticket
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.check_ticket(
+  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT,
+  p_key_id TEXT, p_request TEXT, p_account TEXT, p_level TEXT, p_schemas TEXT,
+  p_not_after BIGINT, p_nonce TEXT, p_mac TEXT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_inner, v_outer VARBINARY(64) DEFAULT NULL;
+  DECLARE v_expected CHAR(64);
+  DECLARE v_blind VARCHAR(64);
+  DECLARE v_rest TEXT;
+  DECLARE v_name TEXT;
+  DECLARE v_found INT DEFAULT 0;
+  DECLARE v_max_s BIGINT DEFAULT NULL;
+
+  -- REGEXP is asked only for what must not be there: an end anchor would let a last newline through.
+  IF CONCAT(p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, p_mac) IS NULL THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'an argument is missing');
+  END IF;
+  IF CHAR_LENGTH(p_request) <> 30 OR LEFT(p_request, 4) <> 'req-' OR SUBSTRING(p_request, 5) REGEXP '[^0-9a-z]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a request id');
+  END IF;
+  IF CHAR_LENGTH(p_key_id) NOT BETWEEN 1 AND 32 OR p_key_id REGEXP '[^0-9a-z-]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a key id');
+  END IF;
+  IF CHAR_LENGTH(p_account) NOT BETWEEN 1 AND 32 OR p_account REGEXP '[^0-9a-z._-]'
+     OR p_account IN ('root', 'rdsadmin', 'rdsrepladmin') OR LEFT(p_account, 6) = 'mysql.'
+     OR LEFT(p_account, 8) = 'mariadb.' OR LEFT(p_account, 9) = 'powerpole' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not an account name of ours');
+  END IF;
+  SELECT COUNT(*) INTO v_found FROM powerpole.levels WHERE level = p_level;
+  IF v_found <> 1 OR p_level REGEXP '[^A-Z]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not an access level');
+  END IF;
+  IF CHAR_LENGTH(p_nonce) <> 32 OR p_nonce REGEXP '[^0-9a-f]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a nonce');
+  END IF;
+  IF CHAR_LENGTH(p_mac) <> 64 OR p_mac REGEXP '[^0-9a-f]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a MAC');
+  END IF;
+  IF CHAR_LENGTH(p_schemas) NOT BETWEEN 1 AND 2080 OR p_schemas REGEXP '[^0-9A-Za-z_,]' THEN
+    CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a list of schema names');
+  END IF;
+  SET v_rest = CONCAT(p_schemas, ',');
+  WHILE v_rest <> '' DO
+    SET v_name = SUBSTRING_INDEX(v_rest, ',', 1);
+    SET v_rest = SUBSTRING(v_rest, CHAR_LENGTH(v_name) + 2);
+    IF CHAR_LENGTH(v_name) NOT BETWEEN 1 AND 64 THEN
+      CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'not a list of schema names');
+    END IF;
+    IF LOWER(v_name) IN ('mysql', 'sys', 'information_schema', 'performance_schema', 'powerpole') THEN
+      CALL powerpole.refuse(p_called, p_request, 'schema_refused', 'a system schema');
+    END IF;
+    SELECT COUNT(*) INTO v_found FROM powerpole.schemas WHERE name = v_name AND kept = 1;
+    IF v_found <> 1 THEN
+      CALL powerpole.refuse(p_called, p_request, 'schema_refused', CONCAT(v_name, ' is not among the installed schemas'));
+    END IF;
+  END WHILE;
+
+  SELECT inner_block, outer_block INTO v_inner, v_outer FROM powerpole.ticket_keys WHERE key_id = p_key_id;
+  IF v_inner IS NULL THEN
+    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the key is not known here');
+  END IF;
+  SET v_expected = SHA2(CONCAT(v_outer, UNHEX(SHA2(CONCAT(v_inner, CONCAT_WS(UNHEX('0A'),
+    IF(p_purpose = 'open', 'powerpole-ticket-v1', 'powerpole-extension-v1'),
+    p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, '')), 256))), 256);
+  -- Compared under a random hash, so that the time it takes says nothing about the MAC.
+  SET v_blind = UUID();
+  IF SHA2(CONCAT(v_blind, p_mac), 256) <> SHA2(CONCAT(v_blind, v_expected), 256) THEN
+    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the MAC does not match');
+  END IF;
+  IF p_not_after <= p_now THEN
+    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the ticket has run out');
+  END IF;
+  SELECT CAST(value AS SIGNED) INTO v_max_s FROM powerpole.settings WHERE name = 'max_window_s';
+  IF v_max_s IS NULL OR p_not_after > p_now + v_max_s THEN
+    CALL powerpole.refuse(p_called, p_request, 'deadline_refused', 'the ticket reaches beyond the maximum');
+  END IF;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.use_nonce
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.use_nonce(
+  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT, p_request TEXT, p_not_after BIGINT, p_nonce TEXT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE EXIT HANDLER FOR 1062
+    CALL powerpole.refuse(p_called, p_request, 'ticket_used', 'the ticket was used before');
+  INSERT INTO powerpole.nonces (nonce, request, purpose, used_at, not_after)
+    VALUES (p_nonce, p_request, p_purpose, p_now, p_not_after);
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.attempt
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.attempt(p_sql TEXT, OUT o_error VARCHAR(256))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_errno INT;
+  DECLARE v_text TEXT;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION
+  BEGIN
+    GET DIAGNOSTICS CONDITION 1 v_errno = MYSQL_ERRNO, v_text = MESSAGE_TEXT;
+    SET o_error = LEFT(CONCAT(v_errno, ' ', v_text), 256);
+    SET @powerpole_sql = NULL;
+  END;
+  SET o_error = NULL;
+  SET @powerpole_sql = p_sql;
+  PREPARE powerpole_statement FROM @powerpole_sql;
+  SET @powerpole_sql = NULL;
+  EXECUTE powerpole_statement;
+  DEALLOCATE PREPARE powerpole_statement;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.kill_one
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.kill_one(p_connection BIGINT UNSIGNED)
+SQL SECURITY DEFINER
+BEGIN
+  -- 1094: it ended by itself. Anything else shows in the count of those left.
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+{{kill}}
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.kill_all
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.kill_all(p_account TEXT, p_host TEXT, OUT o_killed INT, OUT o_left INT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_round INT DEFAULT 0;
+  DECLARE v_connection BIGINT UNSIGNED;
+  DECLARE v_last BIGINT UNSIGNED;
+  SET o_killed = 0, o_left = 1;
+  WHILE o_left > 0 AND v_round < 20 DO
+    SET v_last = 0, v_connection = 0;
+    WHILE v_connection IS NOT NULL DO
+      SELECT MIN(ID) INTO v_connection FROM information_schema.PROCESSLIST
+        WHERE USER = p_account AND SUBSTRING_INDEX(HOST, ':', 1) = p_host AND ID > v_last;
+      IF v_connection IS NOT NULL THEN
+        CALL powerpole.kill_one(v_connection);
+        SET v_last = v_connection;
+        IF v_round = 0 THEN SET o_killed = o_killed + 1; END IF;
+      END IF;
+    END WHILE;
+    IF v_last > 0 THEN DO SLEEP(0.05); END IF;
+    SELECT COUNT(*) INTO o_left FROM information_schema.PROCESSLIST
+      WHERE USER = p_account AND SUBSTRING_INDEX(HOST, ':', 1) = p_host;
+    SET v_round = v_round + 1;
+  END WHILE;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.account_exists
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.account_exists(p_account TEXT, p_host TEXT, OUT o_exists INT)
+SQL SECURITY DEFINER
+BEGIN
+  SELECT COUNT(*) INTO o_exists FROM mysql.user
+    WHERE CONVERT(User USING utf8mb4) COLLATE utf8mb4_bin = p_account
+      AND CONVERT(Host USING utf8mb4) COLLATE utf8mb4_bin = p_host;
+END
+$$
+-- lock -> revoke -> kill until none is left -> drop -> read back. Each step is tried whatever became of the
+-- one before; what is not done stays 'closing' and is tried again by the event.
+DROP PROCEDURE IF EXISTS powerpole.close_one
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.close_one(p_id BIGINT UNSIGNED, p_reason VARCHAR(64))
+SQL SECURITY DEFINER
+one: BEGIN
+  DECLARE v_account VARCHAR(32) DEFAULT NULL;
+  DECLARE v_host VARCHAR(15);
+  DECLARE v_name VARCHAR(64);
+  DECLARE v_exists, v_left, v_killed INT DEFAULT 0;
+  DECLARE v_errors VARCHAR(512) DEFAULT '';
+  DECLARE v_error VARCHAR(256);
+  DECLARE v_now BIGINT;
+  CALL powerpole.read_clock(v_now);
+  UPDATE powerpole.accounts
+    SET state = 'closing', close_reason = COALESCE(close_reason, p_reason), claimed_until = v_now + 4
+    WHERE id = p_id AND state IN ('opening', 'open', 'closing');
+  COMMIT;
+  SELECT account, host INTO v_account, v_host FROM powerpole.accounts WHERE id = p_id AND state = 'closing';
+  IF v_account IS NULL THEN LEAVE one; END IF;
+  -- Both parts were checked letter by letter before they came into the registry.
+  SET v_name = CONCAT('''', v_account, '''@''', v_host, '''');
+  CALL powerpole.account_exists(v_account, v_host, v_exists);
+  IF v_exists > 0 THEN
+    CALL powerpole.attempt(CONCAT('ALTER USER ', v_name, ' ACCOUNT LOCK'), v_error);
+    SET v_errors = LEFT(CONCAT(v_errors, COALESCE(CONCAT('lock: ', v_error, '; '), '')), 512);
+    CALL powerpole.attempt(CONCAT('REVOKE ALL PRIVILEGES, GRANT OPTION FROM ', v_name), v_error);
+    SET v_errors = LEFT(CONCAT(v_errors, COALESCE(CONCAT('revoke: ', v_error, '; '), '')), 512);
+  END IF;
+  CALL powerpole.kill_all(v_account, v_host, v_killed, v_left);
+  UPDATE powerpole.accounts SET connections_killed = connections_killed + v_killed WHERE id = p_id;
+  COMMIT;
+  IF v_left > 0 THEN
+    SET v_errors = LEFT(CONCAT(v_errors, 'kill: ', v_left, ' connections left; '), 512);
+  END IF;
+  IF v_exists > 0 THEN
+    CALL powerpole.attempt(CONCAT('DROP USER IF EXISTS ', v_name), v_error);
+    SET v_errors = LEFT(CONCAT(v_errors, COALESCE(CONCAT('drop: ', v_error, '; '), '')), 512);
+  END IF;
+  CALL powerpole.account_exists(v_account, v_host, v_exists);
+  SELECT COUNT(*) INTO v_left FROM information_schema.PROCESSLIST
+    WHERE USER = v_account AND SUBSTRING_INDEX(HOST, ':', 1) = v_host;
+  CALL powerpole.read_clock(v_now);
+  IF v_exists = 0 AND v_left = 0 THEN
+    UPDATE powerpole.accounts
+      SET state = 'closed', closed_at = v_now, closed_by = LEFT(USER(), 300), last_error = NULLIF(v_errors, '')
+      WHERE id = p_id AND state = 'closing';
+  ELSE
+    UPDATE powerpole.accounts
+      SET last_error = LEFT(CONCAT(v_errors, 'read back: account ', v_exists, ', connections ', v_left), 512),
+          claimed_until = v_now + 2
+      WHERE id = p_id AND state = 'closing';
+  END IF;
+  COMMIT;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.close_quietly
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.close_quietly(p_id BIGINT UNSIGNED, p_reason VARCHAR(64))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+  CALL powerpole.close_one(p_id, p_reason);
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.sweep_expired
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.sweep_expired()
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_start, v_now BIGINT;
+  DECLARE v_last BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_id BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_reason VARCHAR(64);
+  CALL powerpole.read_clock(v_start);
+  SET v_now = v_start;
+  -- Ids only grow within a run and a run is bounded: an account that cannot be closed is met once, then
+  -- the rest follow, and the next run begins at the front again.
+  WHILE v_id IS NOT NULL AND v_now <= v_start + 4 DO
+    SET v_id = NULL;
+    SELECT MIN(id) INTO v_id FROM powerpole.accounts
+      WHERE state IN ('opening', 'open', 'closing') AND id > v_last AND claimed_until < v_now
+        AND (state = 'closing' OR LEAST(COALESCE(deadline, not_after), not_after, lease_until) <= v_now);
+    IF v_id IS NOT NULL THEN
+      SET v_last = v_id;
+      SELECT CASE WHEN state = 'closing' THEN 'again'
+                  WHEN lease_until < COALESCE(deadline, not_after) THEN 'lease'
+                  ELSE 'deadline' END
+        INTO v_reason FROM powerpole.accounts WHERE id = v_id;
+      CALL powerpole.close_quietly(v_id, v_reason);
+    END IF;
+    CALL powerpole.read_clock(v_now);
+  END WHILE;
+  IF v_now MOD 60 = 0 THEN
+    DELETE FROM powerpole.nonces WHERE not_after < v_now - 86400 LIMIT 500;
+    DELETE FROM powerpole.calls WHERE called_at < v_now - 34560000 LIMIT 500;
+  END IF;
+  -- Last, so that the stamp says that the whole run worked.
+  UPDATE powerpole.heartbeat SET ran_at = v_now WHERE id = 1;
+  COMMIT;
+END
+$$

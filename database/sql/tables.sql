@@ -1,0 +1,117 @@
+-- The session is fixed first: what is stored with each routine must not depend on who installs it.
+SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'
+$$
+SET NAMES utf8mb4 COLLATE utf8mb4_bin
+$$
+CREATE DATABASE IF NOT EXISTS powerpole CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
+$$
+CREATE TABLE IF NOT EXISTS powerpole.settings (
+  name  VARCHAR(64)  NOT NULL PRIMARY KEY,
+  value VARCHAR(255) NOT NULL
+) ENGINE=InnoDB
+$$
+DROP PROCEDURE IF EXISTS powerpole.install_guard
+$$
+CREATE PROCEDURE powerpole.install_guard()
+SQL SECURITY INVOKER
+BEGIN
+  DECLARE v_installed INT DEFAULT 0;
+  SELECT COALESCE(MAX(CAST(value AS UNSIGNED)), 0) INTO v_installed
+    FROM powerpole.settings WHERE name = 'version';
+  IF v_installed > {{version}} THEN
+    SIGNAL SQLSTATE '45000'
+      SET MESSAGE_TEXT = 'powerpole downgrade_refused: a newer version is installed; nothing was changed';
+  END IF;
+END
+$$
+CALL powerpole.install_guard()
+$$
+DROP PROCEDURE powerpole.install_guard
+$$
+-- All times are unix seconds of the server's own clock.
+CREATE TABLE IF NOT EXISTS powerpole.accounts (
+  id               BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  request          VARCHAR(30)  NOT NULL,
+  account          VARCHAR(32)  NOT NULL,
+  host             VARCHAR(15)  NOT NULL,
+  level            VARCHAR(8)   NOT NULL,
+  schema_names     TEXT         NOT NULL,
+  state            ENUM('opening','open','closing','closed','refused') NOT NULL,
+  nonce            CHAR(32)     NOT NULL,
+  key_id           VARCHAR(32)  NOT NULL,
+  authentication   CHAR(64)     NOT NULL COMMENT 'SHA-256 of the authentication string, to know a repeated call',
+  opened_by        VARCHAR(300) NOT NULL,
+  opened_at        BIGINT       NOT NULL,
+  not_after        BIGINT       NOT NULL COMMENT 'of the ticket: no deadline may be later',
+  deadline         BIGINT           NULL COMMENT 'set when the bastion is ready',
+  lease_until      BIGINT       NOT NULL,
+  claimed_until    BIGINT       NOT NULL DEFAULT 0 COMMENT 'someone is closing it; the next try is after this',
+  closed_at        BIGINT           NULL,
+  closed_by        VARCHAR(300)     NULL,
+  close_reason     VARCHAR(64)      NULL,
+  connections_killed INT UNSIGNED NOT NULL DEFAULT 0,
+  last_error       VARCHAR(512)     NULL,
+  KEY by_state (state),
+  KEY by_request (request)
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.calls (
+  id        BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  called_at BIGINT       NOT NULL,
+  called_by VARCHAR(300) NOT NULL,
+  called    VARCHAR(32)  NOT NULL,
+  request   VARCHAR(64)      NULL,
+  outcome   VARCHAR(32)  NOT NULL,
+  detail    VARCHAR(128)     NULL,
+  KEY by_time (called_at)
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.nonces (
+  nonce     CHAR(32)    NOT NULL PRIMARY KEY,
+  request   VARCHAR(30) NOT NULL,
+  purpose   VARCHAR(8)  NOT NULL,
+  used_at   BIGINT      NOT NULL,
+  not_after BIGINT      NOT NULL,
+  KEY by_end (not_after)
+) ENGINE=InnoDB
+$$
+-- The two blocks are what HMAC-SHA256 hashes before the message and before the inner digest: SQL needs no XOR.
+CREATE TABLE IF NOT EXISTS powerpole.ticket_keys (
+  key_id      VARCHAR(32)   NOT NULL PRIMARY KEY,
+  inner_block VARBINARY(64) NOT NULL,
+  outer_block VARBINARY(64) NOT NULL
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.schemas (
+  name VARCHAR(64) NOT NULL PRIMARY KEY,
+  kept TINYINT     NOT NULL DEFAULT 1
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.levels (
+  level           VARCHAR(8)   NOT NULL PRIMARY KEY,
+  privilege_names VARCHAR(512) NOT NULL
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.grantors (
+  name VARCHAR(32)  NOT NULL,
+  host VARCHAR(255) NOT NULL,
+  PRIMARY KEY (name, host)
+) ENGINE=InnoDB
+$$
+CREATE TABLE IF NOT EXISTS powerpole.heartbeat (
+  id     TINYINT NOT NULL PRIMARY KEY,
+  ran_at BIGINT  NOT NULL
+) ENGINE=InnoDB
+$$
+INSERT IGNORE INTO powerpole.heartbeat (id, ran_at) VALUES (1, 0)
+$$
+--{mysql
+CREATE USER IF NOT EXISTS {{definer}} IDENTIFIED WITH caching_sha2_password AS '{{impossible}}' ACCOUNT LOCK
+$$
+--}
+--{mariadb
+CREATE USER IF NOT EXISTS {{definer}} IDENTIFIED VIA mysql_native_password USING '{{impossible}}' ACCOUNT LOCK
+$$
+--}
+ALTER USER {{definer}} ACCOUNT LOCK
+$$

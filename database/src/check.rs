@@ -1,0 +1,1 @@
+//! What `powerpole database check` finds wrong, and how each finding is mended.

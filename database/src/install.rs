@@ -1,0 +1,470 @@
+//! Renders the installation as SQL. The templates are in `sql/`; statements end with a line of `$$`.
+
+use crate::{
+    Authentication, Dialect,
+    levels::{LEVELS, is_grantable_schema},
+    ticket::{KEY_LEN, hmac_blocks},
+};
+
+/// The version that is stored in `powerpole.settings`; a server that holds a later one is left alone.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The definer of everything: locked, no password is known for it, nobody logs in as it.
+pub const DEFINER: &str = "'powerpole_definer'@'localhost'";
+
+/// What a grantor may call. Everything else in the schema is closed to it.
+pub const PUBLIC_PROCEDURES: [&str; 8] = [
+    "open_account",
+    "renew_lease",
+    "set_deadline",
+    "extend_account",
+    "close_account",
+    "end_connections",
+    "account_state",
+    "sweep",
+];
+
+const TABLES: &str = include_str!("../sql/tables.sql");
+const PRIVATE: &str = include_str!("../sql/private.sql");
+const PROCEDURES: &str = include_str!("../sql/procedures.sql");
+const GRANTS: &str = include_str!("../sql/grants.sql");
+const UNINSTALL: &str = include_str!("../sql/uninstall.sql");
+
+/// The account that bastions call the procedures with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grantor {
+    /// User name, `[0-9A-Za-z_]{1,32}`.
+    pub name: String,
+    /// Host part: `%`, an address or a pattern of one.
+    pub host: String,
+    /// Hash of its password; `None` leaves the password of an existing account as it is.
+    pub authentication: Option<Authentication>,
+}
+
+/// What the owner decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallOptions {
+    /// Schemas that tickets may name; rights in all others are taken back from the definer.
+    pub schemas: Vec<String>,
+    /// `None` installs without giving anyone the right to call.
+    pub grantor: Option<Grantor>,
+    /// Seconds that an account lives without a renewal.
+    pub lease_s: u32,
+    /// Longest time from opening to deadline, in seconds.
+    pub max_window_s: u32,
+    /// Connections that one account may hold.
+    pub max_connections: u32,
+    /// Refuse to open while the server's audit log is off.
+    pub require_audit: bool,
+    /// The server has `mysql.rds_kill`: use it, as its owner cannot grant CONNECTION_ADMIN.
+    pub rds_kill: bool,
+}
+
+impl Default for InstallOptions {
+    fn default() -> Self {
+        Self {
+            schemas: Vec::new(),
+            grantor: None,
+            lease_s: 180,
+            max_window_s: 12 * 3600,
+            max_connections: 8,
+            require_audit: false,
+            rds_kill: false,
+        }
+    }
+}
+
+/// Options that no SQL is rendered for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InstallError {
+    /// Not `[A-Za-z0-9_]{1,64}`, or a system schema.
+    #[error("schema {0:?} cannot be granted: letters, digits and _ only, and no system schema")]
+    Schema(String),
+    /// Not `[0-9A-Za-z_]{1,32}`.
+    #[error("grantor {0:?} is not a plain user name")]
+    Grantor(String),
+    /// Not a host pattern.
+    #[error("grantor host {0:?} is not an address, a pattern of one or %")]
+    GrantorHost(String),
+    /// Not `[0-9a-z-]{1,32}`.
+    #[error("key id {0:?} is not made of 1 to 32 lower-case letters, digits and -")]
+    KeyId(String),
+}
+
+impl InstallError {
+    /// Stable name of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Schema(_) => "schema_refused",
+            Self::Grantor(_) => "grantor_refused",
+            Self::GrantorHost(_) => "grantor_host_refused",
+            Self::KeyId(_) => "key_id_refused",
+        }
+    }
+}
+
+/// The installation as one file for the `mysql` or `mariadb` client, without any key.
+pub fn install_sql(dialect: Dialect, options: &InstallOptions) -> Result<String, InstallError> {
+    Ok(script(&install_statements(dialect, options)?))
+}
+
+/// The installation, a statement an element. Running it again changes nothing that is right.
+pub fn install_statements(
+    dialect: Dialect,
+    options: &InstallOptions,
+) -> Result<Vec<String>, InstallError> {
+    for schema in &options.schemas {
+        if !is_grantable_schema(schema) {
+            return Err(InstallError::Schema(schema.clone()));
+        }
+    }
+    let grantor = match &options.grantor {
+        Some(grantor) => grantor_statements(dialect, grantor)?,
+        None => String::new(),
+    };
+    let blanks = Blanks {
+        dialect,
+        options,
+        grantor,
+    };
+    let mut statements = Vec::new();
+    for template in [TABLES, PRIVATE, PROCEDURES, GRANTS] {
+        statements.extend(split(&blanks.fill(template)));
+    }
+    Ok(statements)
+}
+
+/// Removes everything: the event, the grantors, the definer and the schema with its registry.
+pub fn uninstall_statements(grantors: &[(String, String)]) -> Vec<String> {
+    let drops: String = grantors
+        .iter()
+        .map(|(name, host)| {
+            format!(
+                "DROP USER IF EXISTS {}@{}\n$$\n",
+                quoted(name),
+                quoted(host)
+            )
+        })
+        .collect();
+    let text = UNINSTALL
+        .replace("{{drop_grantors}}", &drops)
+        .replace("{{definer}}", DEFINER);
+    split(&text)
+}
+
+/// Adds a ticket key or replaces the one of that id. The statement is as secret as the key.
+pub fn ticket_key_statement(key_id: &str, key: &[u8; KEY_LEN]) -> Result<String, InstallError> {
+    check_key_id(key_id)?;
+    let (inner, outer) = hmac_blocks(key);
+    Ok(format!(
+        "REPLACE INTO powerpole.ticket_keys (key_id, inner_block, outer_block) VALUES ('{key_id}', 0x{}, 0x{})",
+        data_encoding::HEXLOWER.encode(&inner),
+        data_encoding::HEXLOWER.encode(&outer),
+    ))
+}
+
+/// Ends a key: its tickets open nothing from then on.
+pub fn retire_key_statement(key_id: &str) -> Result<String, InstallError> {
+    check_key_id(key_id)?;
+    Ok(format!(
+        "DELETE FROM powerpole.ticket_keys WHERE key_id = '{key_id}'"
+    ))
+}
+
+/// Statements as a file for the command-line client.
+pub fn script(statements: &[String]) -> String {
+    let mut text = String::from("DELIMITER $$\n");
+    for statement in statements {
+        text.push_str(statement);
+        text.push_str("\n$$\n");
+    }
+    text.push_str("DELIMITER ;\n");
+    text
+}
+
+fn check_key_id(key_id: &str) -> Result<(), InstallError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=32).contains(&key_id.len()) && key_id.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(InstallError::KeyId(key_id.to_owned()))
+    }
+}
+
+/// For names that were read back from the server's own registry.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn grantor_statements(dialect: Dialect, grantor: &Grantor) -> Result<String, InstallError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if !(1..=32).contains(&grantor.name.len()) || !grantor.name.bytes().all(plain) {
+        return Err(InstallError::Grantor(grantor.name.clone()));
+    }
+    let host = |b: u8| b.is_ascii_alphanumeric() || b".-%_/:".contains(&b);
+    if !(1..=255).contains(&grantor.host.len()) || !grantor.host.bytes().all(host) {
+        return Err(InstallError::GrantorHost(grantor.host.clone()));
+    }
+    let user = format!("'{}'@'{}'", grantor.name, grantor.host);
+    let nobody = Authentication::impossible(dialect);
+    let first = grantor.authentication.as_ref().unwrap_or(&nobody);
+    let mut text = format!(
+        "CREATE USER IF NOT EXISTS {user} {} REQUIRE SSL\n$$\n",
+        first.identified()
+    );
+    if let Some(authentication) = &grantor.authentication {
+        text.push_str(&format!(
+            "ALTER USER {user} {} REQUIRE SSL\n$$\n",
+            authentication.identified()
+        ));
+    }
+    text.push_str(&format!(
+        "INSERT IGNORE INTO powerpole.grantors (name, host) VALUES ('{}', '{}')\n$$\n",
+        grantor.name, grantor.host
+    ));
+    Ok(text)
+}
+
+struct Blanks<'a> {
+    dialect: Dialect,
+    options: &'a InstallOptions,
+    grantor: String,
+}
+
+impl Blanks<'_> {
+    fn fill(&self, template: &str) -> String {
+        let mysql = self.dialect == Dialect::MySql;
+        let mut text = for_dialect(self.dialect, template);
+        for (blank, value) in [
+            ("{{settings}}", self.settings()),
+            ("{{schemas}}", self.schemas()),
+            ("{{levels}}", levels()),
+            ("{{grantor}}", self.grantor.clone()),
+            ("{{public_procedures}}", public_procedures()),
+            ("{{create_user}}", create_user(self.dialect).to_owned()),
+            (
+                "{{authentication_is_wrong}}",
+                authentication_is_wrong(self.dialect).to_owned(),
+            ),
+            (
+                "{{schema_pattern}}",
+                schema_pattern(self.dialect).to_owned(),
+            ),
+            ("{{kill}}", self.kill().to_owned()),
+            ("{{kill_grant}}", self.kill_grant()),
+            (
+                "{{global_variables}}",
+                if mysql {
+                    "performance_schema.global_variables"
+                } else {
+                    "information_schema.GLOBAL_VARIABLES"
+                }
+                .to_owned(),
+            ),
+            ("{{plugin}}", self.dialect.plugin().to_owned()),
+            (
+                "{{impossible}}",
+                Authentication::impossible(self.dialect).stored().to_owned(),
+            ),
+            ("{{definer}}", DEFINER.to_owned()),
+            ("{{definer_quoted}}", DEFINER.replace('\'', "''")),
+            ("{{version}}", SCHEMA_VERSION.to_string()),
+        ] {
+            text = text.replace(blank, &value);
+        }
+        text
+    }
+
+    fn settings(&self) -> String {
+        let options = self.options;
+        [
+            ("lease_s", options.lease_s.to_string()),
+            ("max_window_s", options.max_window_s.to_string()),
+            ("max_connections", options.max_connections.to_string()),
+            ("require_audit", u8::from(options.require_audit).to_string()),
+        ]
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "REPLACE INTO powerpole.settings (name, value) VALUES ('{name}', '{value}')\n$$\n"
+            )
+        })
+        .collect()
+    }
+
+    fn schemas(&self) -> String {
+        self.options
+            .schemas
+            .iter()
+            .map(|name| {
+                format!("REPLACE INTO powerpole.schemas (name, kept) VALUES ('{name}', 1)\n$$\n")
+            })
+            .collect()
+    }
+
+    fn kill(&self) -> &'static str {
+        if self.options.rds_kill {
+            "  CALL mysql.rds_kill(p_connection);"
+        } else {
+            "  KILL p_connection;"
+        }
+    }
+
+    fn kill_grant(&self) -> String {
+        match (self.options.rds_kill, self.dialect) {
+            (true, _) => format!("GRANT EXECUTE ON PROCEDURE mysql.rds_kill TO {DEFINER}"),
+            (false, Dialect::MySql) => format!("GRANT CONNECTION_ADMIN ON *.* TO {DEFINER}"),
+            (false, Dialect::MariaDb) => format!("GRANT CONNECTION ADMIN ON *.* TO {DEFINER}"),
+        }
+    }
+}
+
+fn levels() -> String {
+    LEVELS
+        .iter()
+        .map(|level| {
+            format!(
+                "REPLACE INTO powerpole.levels (level, privilege_names) VALUES ('{}', '{}')\n$$\n",
+                level.level,
+                level.privileges.join(", ")
+            )
+        })
+        .collect()
+}
+
+fn public_procedures() -> String {
+    let selects: Vec<String> = PUBLIC_PROCEDURES
+        .iter()
+        .map(|name| format!("    SELECT '{name}' AS routine"))
+        .collect();
+    selects.join(" UNION ALL\n")
+}
+
+/// Arguments of a CONCAT that follow `CREATE USER `.
+fn create_user(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::MySql => {
+            "v_name, ' IDENTIFIED WITH caching_sha2_password AS 0x', p_authentication, \
+             ' REQUIRE SSL WITH MAX_USER_CONNECTIONS ', v_connections, \
+             ' FAILED_LOGIN_ATTEMPTS 10 PASSWORD_LOCK_TIME 1 ACCOUNT LOCK', \
+             ' ATTRIBUTE ''{\"powerpole\": \"', p_request, '\"}'''"
+        }
+        Dialect::MariaDb => {
+            "v_name, ' IDENTIFIED VIA mysql_native_password USING ''', p_authentication, \
+             ''' REQUIRE SSL WITH MAX_USER_CONNECTIONS ', v_connections, ' ACCOUNT LOCK'"
+        }
+    }
+}
+
+fn authentication_is_wrong(dialect: Dialect) -> &'static str {
+    match dialect {
+        // 0x24412430303524 is $A$005$.
+        Dialect::MySql => {
+            "CHAR_LENGTH(p_authentication) <> 140 OR p_authentication REGEXP '[^0-9a-f]' \
+             OR LEFT(p_authentication, 14) <> '24412430303524'"
+        }
+        Dialect::MariaDb => {
+            "CHAR_LENGTH(p_authentication) <> 41 OR LEFT(p_authentication, 1) <> '*' \
+             OR SUBSTRING(p_authentication, 2) REGEXP '[^0-9A-F]'"
+        }
+    }
+}
+
+/// `_` in a GRANT's schema is a wildcard, unless partial revokes are on: then even `\` is literal.
+fn schema_pattern(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::MySql => {
+            "IF(@@GLOBAL.partial_revokes, v_schema, REPLACE(v_schema, '_', CONCAT(CHAR(92 USING utf8mb4), '_')))"
+        }
+        Dialect::MariaDb => "REPLACE(v_schema, '_', CONCAT(CHAR(92 USING utf8mb4), '_'))",
+    }
+}
+
+/// Keeps the blocks between `--{mysql` or `--{mariadb` and `--}` that are the dialect's.
+fn for_dialect(dialect: Dialect, template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut keep = true;
+    for line in template.lines() {
+        match line {
+            "--{mysql" => keep = dialect == Dialect::MySql,
+            "--{mariadb" => keep = dialect == Dialect::MariaDb,
+            "--}" => keep = true,
+            _ if keep => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut statement = String::new();
+    for line in text.lines() {
+        if line == "$$" {
+            if !statement.trim().is_empty() {
+                statements.push(statement.trim().to_owned());
+            }
+            statement.clear();
+        } else {
+            statement.push_str(line);
+            statement.push('\n');
+        }
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> InstallOptions {
+        InstallOptions {
+            schemas: vec!["app_1".to_owned()],
+            ..InstallOptions::default()
+        }
+    }
+
+    #[test]
+    fn no_blank_is_left_in_either_dialect() {
+        for dialect in [Dialect::MySql, Dialect::MariaDb] {
+            let text = install_sql(dialect, &options()).unwrap();
+            assert!(!text.contains("{{") && !text.contains("--{"), "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_not_rendered() {
+        for schema in ["mysql", "PowerPole", "a`b", "a'b", "", "%"] {
+            let options = InstallOptions {
+                schemas: vec![schema.to_owned()],
+                ..options()
+            };
+            assert_eq!(
+                install_sql(Dialect::MySql, &options),
+                Err(InstallError::Schema(schema.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn every_routine_is_the_locked_definers_but_the_installers_own() {
+        for statement in install_statements(Dialect::MySql, &options()).unwrap() {
+            if statement.contains("PROCEDURE powerpole.") && statement.contains("BEGIN") {
+                let installer = statement.contains("PROCEDURE powerpole.install_");
+                assert_ne!(
+                    statement.contains("SQL SECURITY DEFINER"),
+                    installer,
+                    "{statement}"
+                );
+                assert_ne!(
+                    statement.contains(DEFINER) && !installer,
+                    installer,
+                    "{statement}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What people of the stage have on their own machines: the AWS CLI, its plugin, and a profile each.
+
+use super::files::StageFiles;
+use super::layout::{ANCHOR_BUCKET, LEDGER_TABLE, LOG_GROUP, REGION};
+use std::net::SocketAddr;
+
+/// Somebody of the stage.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Person {
+    /// First name; also the AWS profile.
+    pub(crate) name: &'static str,
+    /// Slack user id.
+    pub(crate) slack: &'static str,
+}
+
+/// The stage's people. Alice and Bob may ask, Bob, Carol and Dave may approve, Mallory may nothing.
+pub(crate) const PEOPLE: [Person; 5] = [
+    Person { name: "alice", slack: "U0ALICE0001" },
+    Person { name: "bob", slack: "U0BOB000001" },
+    Person { name: "carol", slack: "U0CAROL0001" },
+    Person { name: "dave", slack: "U0DAVE00001" },
+    Person { name: "mallory", slack: "U0MALLORY01" },
+];
+
+/// The environment of a person's shell, and of an auditor's.
+pub(crate) fn environment(
+    files: &StageFiles,
+    aws: SocketAddr,
+    gateway: SocketAddr,
+    person: &str,
+) -> Vec<(String, String)> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    let client = files.dir.join("client");
+    let pairs = [
+        ("PATH", format!("{}:{}:{path}", client.join("bin").display(), files.clone.join(".stage/bin").display())),
+        ("AWS_CONFIG_FILE", client.join("config").display().to_string()),
+        ("AWS_SHARED_CREDENTIALS_FILE", client.join("credentials").display().to_string()),
+        ("AWS_PROFILE", person.to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{aws}")),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("POWERPOLE_STAGE_SSM_GATEWAY_HOST", gateway.to_string()),
+        ("POWERPOLE_LEDGER_TABLE", LEDGER_TABLE.to_owned()),
+        ("POWERPOLE_LOG_GROUP", LOG_GROUP.to_owned()),
+        ("POWERPOLE_ANCHOR_BUCKET", ANCHOR_BUCKET.to_owned()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The same as a file to source.
+pub(crate) fn env_file(environment: &[(String, String)]) -> String {
+    let quote = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
+    environment.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect()
+}

@@ -1,0 +1,95 @@
+//! Control's configuration on a stage: the shipped binary, pointed at the stage by settings alone.
+
+use super::files::StageFiles;
+use super::keys;
+use super::layout::{
+    ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, HUB, IMAGE_PARAMETER, LEDGER_TABLE, LOG_GROUP,
+    REGION, WORKSPACE, clusters,
+};
+use super::running::Times;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What the stage's AWS account was made of; see `stage/aws/seed.py`.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Account {
+    /// The image.
+    pub(crate) ami: String,
+    /// The bastions' subnet.
+    pub(crate) subnet: String,
+    /// Their security group.
+    pub(crate) security_group: String,
+}
+
+/// The text of `control.toml`.
+pub(crate) fn config(
+    files: &StageFiles,
+    account: &Account,
+    ca: &Path,
+    times: &Times,
+) -> Result<String, toml::ser::Error> {
+    let clusters: Vec<Value> = clusters()
+        .iter()
+        .map(|cluster| {
+            json!({
+                "id": cluster.id,
+                "title": cluster.title,
+                "host": HUB.to_string(),
+                "port": cluster.port,
+                "ca_file": ca,
+                "grantor_secret": cluster.grantor_secret(),
+                "ticket_key_id": "k1",
+                "ticket_key_file": keys::ticket_key(files, cluster),
+                "schemas": cluster.schemas,
+                "max_duration_s": 28_800,
+                "approvers": ["bob@example.com", "carol@example.com", "dave@example.com"],
+                "operators": ["alice@example.com", "bob@example.com"],
+            })
+        })
+        .collect();
+    toml::to_string(&json!({
+        "region": REGION,
+        "principal": "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}",
+        "ledger_table": LEDGER_TABLE,
+        "listen": {
+            "bastions": CONTROL_BASTIONS,
+            "slack": CONTROL_SLACK,
+            "public_url": format!("http://{CONTROL_BASTIONS}"),
+        },
+        "keys": {
+            "signing_file": files.keys().join("control/signing.key"),
+            "sealing_file": files.keys().join("control/sealing.key"),
+            "derivation_file": files.keys().join("control/derivation.key"),
+        },
+        "bastion": {
+            "image_parameter": IMAGE_PARAMETER,
+            "instance_type": "t3.micro",
+            "subnets": [account.subnet],
+            "security_groups": [account.security_group],
+            "instance_profile": "PowerPoleBastion",
+        },
+        "evidence": { "log_group": LOG_GROUP, "anchor_bucket": ANCHOR_BUCKET },
+        "slack": {
+            "api_url": format!("http://{WORKSPACE}/api/"),
+            "bot_token_file": keys::bot_token(files),
+            "signing_secret_file": keys::signing_secret(files),
+            "requests_channel": "C0POWERPOLE",
+            "approvals_channel": "C0APPROVALS",
+        },
+        "times": {
+            "tick_s": times.tick_s,
+            "attempt_timeout_s": times.attempt_timeout_s,
+            "max_attempts": 1,
+            "durations_s": times.durations_s,
+            "warn_before_s": times.warn_before_s,
+            "renew_lease_s": 15,
+            "heartbeat_s": times.heartbeat_s,
+            "heartbeat_doubt_s": times.heartbeat_s * 2,
+            "heartbeat_lost_s": times.heartbeat_s * 4,
+            "deadline_grace_s": 60,
+            "freeze_after_s": 30,
+            "end_after_s": 120,
+        },
+        "clusters": clusters,
+    }))
+}

@@ -1,0 +1,23 @@
+//! A whole stage: every part started in order, watched, and taken down again.
+//!
+//! `up` leaves a supervisor in the background, `demo` and `test` hold one themselves. Whoever holds it takes it
+//! down; [`crate::hub::remove_all`] sweeps up after one that was killed.
+
+mod client;
+mod control;
+mod files;
+mod keys;
+mod layout;
+mod running;
+mod serve;
+
+pub(crate) use client::{PEOPLE, Person};
+pub(crate) use files::StageFiles;
+pub(crate) use layout::{ANCHOR_BUCKET, Cluster, LEDGER_TABLE, LOG_GROUP, clusters};
+pub(crate) use running::{Running, Times};
+pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
+
+/// Says one line of progress, with a time where there is one.
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
