@@ -23,6 +23,8 @@ pub(crate) use error::EvidenceError;
 pub(crate) use keeper::SealOutcome;
 pub(crate) use progress::{Gate, Health};
 pub(crate) use recorder::Recorder;
+#[cfg(test)]
+pub(crate) use recorder::trial;
 pub(crate) use spool::MAX_PAYLOAD;
 
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -167,3 +169,6 @@ pub(crate) async fn ship_tail(spool_dir: &Path) -> Result<(), EvidenceError> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,7 +188,10 @@ mod tests {
         let worker = process.worker().unwrap();
         assert_eq!(worker.pid, i32::try_from(std::process::id()).unwrap());
         assert_eq!(worker.program, std::env::current_exe().unwrap());
-        assert_eq!(read_worker(process.pid()).unwrap().argument.as_deref(), Some("60"));
+        // A new program's arguments appear a moment after its name.
+        let read = || read_worker(process.pid()).unwrap().argument;
+        let argument = (0..1000).find_map(|_| read().or_else(|| { std::thread::yield_now(); None }));
+        assert_eq!(argument.as_deref(), Some("60"));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!process.lives());

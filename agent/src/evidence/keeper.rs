@@ -276,4 +276,4 @@ async fn review(recorder: Recorder, patience: Patience, mut stop: watch::Receive
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -282,6 +282,11 @@ impl Progress {
         *self.gate.borrow()
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_gate(&self, gate: Gate) {
+        let _ = self.gate.send_replace(gate);
+    }
+
     /// Follows the gate.
     pub(crate) fn watch_gate(&self) -> watch::Receiver<Gate> {
         self.gate.subscribe()

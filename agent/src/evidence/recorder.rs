@@ -82,3 +82,49 @@ impl std::fmt::Debug for Recorder {
         f.debug_struct("Recorder").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod trial {
+    //! A recorder on a spool alone, for tests of what stands before it.
+    use super::*;
+    use crate::evidence::spool::{SpoolDir, next_frame};
+    use crate::evidence::time::{SystemClock, Timeline};
+    use powerpole_chain::Head;
+    use std::path::Path;
+
+    /// A recorder into a new spool at `path`; nothing is sealed.
+    pub(crate) fn recorder(path: &Path) -> Recorder {
+        let dir = SpoolDir::create(path).unwrap();
+        let clock = Arc::new(SystemClock);
+        let timeline = Timeline::start(&*clock);
+        let head = Head { seq: 0, hash: [0; 32], epoch: 0 };
+        Recorder {
+            writer: Arc::new(Mutex::new(dir.frame_writer(clock, timeline).unwrap())),
+            progress: Arc::new(Progress::new(head)),
+            wake: mpsc::channel().0,
+        }
+    }
+
+    /// Everything in the spool at `path`.
+    pub(crate) fn recorded(path: &Path) -> Vec<(Kind, u32, Vec<u8>)> {
+        let mut reader = SpoolDir::existing(path).frames().unwrap();
+        let mut frames = Vec::new();
+        while let Some(frame) = next_frame(&mut reader).unwrap() {
+            frames.push((Kind::from_byte(frame.kind).unwrap(), frame.session, frame.payload));
+        }
+        frames
+    }
+
+    /// All payloads of one kind, joined.
+    pub(crate) fn joined(path: &Path, kind: Kind) -> Vec<u8> {
+        let frames = recorded(path);
+        frames.into_iter().filter(|frame| frame.0 == kind).flat_map(|frame| frame.2).collect()
+    }
+
+    impl Recorder {
+        /// Opens or closes the gate by hand.
+        pub(crate) fn set_gate(&self, gate: Gate) {
+            self.progress.set_gate(gate);
+        }
+    }
+}
