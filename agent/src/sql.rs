@@ -1,0 +1,261 @@
+//! The recorder's own MySQL endpoint: the only way from the operator's shell to the database.
+//!
+//! Owns the listening socket and both legs of every connection, with TLS on each. Passes the login through, so the
+//! account's password is the client's and the server's affair and is in no record. Records every packet that a
+//! server could take for a command, before it is passed on. Never lets a connection without TLS or with compression
+//! through, and nobody but the operator's uid.
+//!
+//! Passed as they are: LOAD DATA LOCAL (its data is recorded like a statement), prepared statements, multiple
+//! statements, large packets. Taken out of the server's greeting: compression, and query attributes, so that a
+//! statement's record begins with its text.
+
+mod answers;
+mod client_stream;
+mod connection;
+mod packet;
+mod peer;
+mod tls;
+
+use crate::config::Config;
+use crate::evidence::{Gate, Recorder};
+use crate::failure::Coded;
+use connection::Trouble;
+use powerpole_chain::Kind;
+use powerpole_protocol::handoff::DatabaseTarget;
+use serde_json::json;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tls::TlsError;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Connections that may be open at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SqlError {
+    /// The port cannot be had.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS for the database endpoint")]
+    Tls(#[from] TlsError),
+    /// The image has no such user.
+    #[error("there is no user {0}")]
+    NoUser(String),
+}
+
+impl Coded for SqlError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Listen { .. } => "sql_listen",
+            Self::Tls(_) => "sql_tls",
+            Self::NoUser(_) => "user_missing",
+        }
+    }
+}
+
+/// What this endpoint does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SqlRefusal {
+    /// The server refused the connection itself.
+    ByServer,
+    /// The server offers no TLS.
+    ServerWithoutTls,
+    /// The client asked for no TLS.
+    ClientWithoutTls,
+    /// The client asked for what was taken out of the greeting.
+    Compression,
+    /// The client is not the operator's process.
+    OtherUser(Option<u32>),
+}
+
+impl SqlRefusal {
+    fn code(self) -> &'static str {
+        match self {
+            Self::ByServer => "sql_by_server",
+            Self::ServerWithoutTls => "sql_server_without_tls",
+            Self::ClientWithoutTls => "sql_client_without_tls",
+            Self::Compression => "sql_compression",
+            Self::OtherUser(_) => "sql_other_user",
+        }
+    }
+}
+
+impl fmt::Display for SqlRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// What every connection needs.
+struct Endpoint {
+    recorder: Recorder,
+    gate: watch::Receiver<Gate>,
+    target: DatabaseTarget,
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+    server_name: ServerName<'static>,
+    operator_uid: u32,
+    statements: AtomicU64,
+    connections: AtomicU32,
+}
+
+/// The endpoint, serving until it is stopped.
+pub(crate) struct SqlEndpoint {
+    endpoint: Arc<Endpoint>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl SqlEndpoint {
+    /// Listens for the operator's clients.
+    ///
+    /// # Errors
+    /// When the port or TLS cannot be had.
+    pub(crate) async fn start(
+        config: &Config,
+        target: &DatabaseTarget,
+        recorder: Recorder,
+        gate: watch::Receiver<Gate>,
+    ) -> Result<Self, SqlError> {
+        let operator_uid = nix::unistd::User::from_name(&config.operator_user)
+            .ok()
+            .flatten()
+            .map(|user| user.uid.as_raw())
+            .ok_or_else(|| SqlError::NoUser(config.operator_user.clone()))?;
+        Self::start_for(config.sql_listen, operator_uid, target, recorder, gate).await
+    }
+
+    async fn start_for(
+        listen: SocketAddr,
+        operator_uid: u32,
+        target: &DatabaseTarget,
+        recorder: Recorder,
+        gate: watch::Receiver<Gate>,
+    ) -> Result<Self, SqlError> {
+        let (connector, server_name) = tls::connector(target)?;
+        let acceptor = tls::acceptor()?;
+        let failed = |source| SqlError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let endpoint = Arc::new(Endpoint {
+            recorder,
+            gate,
+            target: target.clone(),
+            acceptor,
+            connector,
+            server_name,
+            operator_uid,
+            statements: AtomicU64::new(0),
+            connections: AtomicU32::new(0),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(serve(Arc::clone(&endpoint), listener, stopped));
+        Ok(Self { endpoint, address, stop, serving })
+    }
+
+    /// The line that opens the database from the operator's shell, without the password.
+    pub(crate) fn mysql_line(&self, account: impl fmt::Display) -> String {
+        let (host, port) = (self.address.ip(), self.address.port());
+        format!("mysql -h {host} -P {port} -u {account} -p --ssl")
+    }
+
+    /// Statements recorded so far.
+    pub(crate) fn statements(&self) -> u64 {
+        self.endpoint.statements.load(Ordering::Relaxed)
+    }
+
+    /// Ends every connection and listens no more.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(Duration::from_secs(3), self.serving).await;
+        if ended.is_err() {
+            tracing::error!("the database endpoint did not end in time");
+        }
+    }
+}
+
+async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = open.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (client, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::error!(%error, "the database endpoint's socket failed");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        // Without room the client is told nothing but the end of its connection.
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let endpoint = Arc::clone(&endpoint);
+        open.spawn(async move {
+            endpoint.attend(client, peer).await;
+            drop(permit);
+        });
+    }
+    // Dropping their tasks closes both legs of every connection.
+    open.shutdown().await;
+}
+
+impl Endpoint {
+    async fn attend(&self, client: TcpStream, peer: SocketAddr) {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let uid = client
+            .local_addr()
+            .and_then(|own| peer::uid_of(peer, own))
+            .ok()
+            .flatten();
+        let outcome = if uid == Some(self.operator_uid) {
+            connection::serve(self, number, client).await
+        } else {
+            Err(Trouble::Refused(SqlRefusal::OtherUser(uid)))
+        };
+        let recorded = match &outcome {
+            Ok(()) => self.note(number, "sql_closed", None),
+            Err(Trouble::Refused(refusal)) => {
+                tracing::warn!(connection = number, code = refusal.code(), ?uid, "connection refused");
+                let record = json!({"code": refusal.code(), "connection": number, "uid": uid});
+                self.recorder.record_json(Kind::Refusal, 0, &record)
+            }
+            Err(trouble) => self.note(number, "sql_closed", Some(trouble.to_string())),
+        };
+        if let Err(error) = recorded {
+            tracing::error!(code = error.code(), %error, "a connection's end was not recorded");
+        }
+    }
+
+    fn note(
+        &self,
+        number: u32,
+        event: &str,
+        why: Option<String>,
+    ) -> Result<(), crate::evidence::EvidenceError> {
+        let event = json!({"event": event, "connection": number, "why": why});
+        self.recorder.record_json(Kind::Event, 0, &event)
+    }
+}
+
+#[cfg(test)]
+mod tests;

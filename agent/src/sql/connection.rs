@@ -1,0 +1,208 @@
+//! One client's connection: login passed through, statements recorded before they are passed on.
+
+use super::answers::Answers;
+use super::client_stream::ClientStream;
+use super::packet::{Greeting, Packet, capability, client_capabilities, login_user};
+use super::{Endpoint, SqlRefusal};
+use crate::evidence::{EvidenceError, Gate};
+use powerpole_chain::Kind;
+use serde_json::json;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+const LOGIN_WITHIN: Duration = Duration::from_secs(15);
+const CHUNK: usize = 64 * 1024;
+/// ER_SECURE_TRANSPORT_REQUIRED.
+const TLS_REQUIRED: u16 = 3159;
+/// CR-free server error for everything else of ours: ER_UNKNOWN_ERROR.
+const UNKNOWN: u16 = 1105;
+
+/// How a connection broke off; an orderly end is not among these.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// A leg failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Something could not be recorded.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// The client or the server does what this endpoint does not pass.
+    #[error("{0}")]
+    Refused(SqlRefusal),
+}
+
+/// Serves one client to its end.
+pub(super) async fn serve(
+    endpoint: &Endpoint,
+    number: u32,
+    client: TcpStream,
+) -> Result<(), Trouble> {
+    let login = tokio::time::timeout(LOGIN_WITHIN, log_in(endpoint, number, client));
+    let (client, server) = login.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    relay(endpoint, number, client, server).await
+}
+
+type ClientTls = tokio_rustls::server::TlsStream<TcpStream>;
+type ServerTls = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Greeting, TLS on both legs, and the client's login packet. Both legs exchange the same packets, so their
+/// sequence numbers stay the same and the rest needs no rewriting.
+async fn log_in(
+    endpoint: &Endpoint,
+    number: u32,
+    mut client: TcpStream,
+) -> Result<(ClientTls, ServerTls), Trouble> {
+    client.set_nodelay(true)?;
+    let address = (endpoint.target.host.as_str(), endpoint.target.port);
+    let mut server = match TcpStream::connect(address).await {
+        Ok(server) => server,
+        Err(error) => {
+            let text = format!("PowerPole: the database cannot be reached ({error})");
+            Packet::error(0, UNKNOWN, &text).write(&mut client).await?;
+            return Err(error.into());
+        }
+    };
+    server.set_nodelay(true)?;
+    let mut greeting = Packet::read(&mut server).await?;
+    if greeting.payload.first() == Some(&0xff) {
+        // The server's own refusal, such as "Too many connections".
+        greeting.write(&mut client).await?;
+        return Err(Trouble::Refused(SqlRefusal::ByServer));
+    }
+    let read = Greeting::parse(&greeting.payload)
+        .filter(|greeting| greeting.capabilities & capability::SSL != 0);
+    let Some(read) = read else {
+        let text = "PowerPole: the database offers no TLS, so nothing is passed to it";
+        Packet::error(greeting.seq, UNKNOWN, text).write(&mut client).await?;
+        return Err(Trouble::Refused(SqlRefusal::ServerWithoutTls));
+    };
+    greeting.payload = read.without(capability::STRIPPED, &greeting.payload);
+    greeting.write(&mut client).await?;
+
+    let request = Packet::read(&mut client).await?;
+    let asked = client_capabilities(&request.payload).unwrap_or(0);
+    if asked & capability::SSL == 0 || request.payload.len() != 32 {
+        let text = "Connections using insecure transport are prohibited (PowerPole: add --ssl)";
+        Packet::error(request.seq.wrapping_add(1), TLS_REQUIRED, text).write(&mut client).await?;
+        return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
+    }
+    if asked & capability::STRIPPED != 0 {
+        return Err(Trouble::Refused(SqlRefusal::Compression));
+    }
+    request.write(&mut server).await?;
+    let mut server =
+        endpoint.connector.connect(endpoint.server_name.clone(), server).await?;
+    let mut client = endpoint.acceptor.accept(client).await?;
+
+    let login = Packet::read(&mut client).await?;
+    let asked = client_capabilities(&login.payload).unwrap_or(u32::MAX);
+    if asked & capability::STRIPPED != 0 {
+        return Err(Trouble::Refused(SqlRefusal::Compression));
+    }
+    let event = json!({
+        "event": "sql_login",
+        "connection": number,
+        "user": login_user(&login.payload),
+        "capabilities": asked,
+    });
+    endpoint.recorder.record_json(Kind::Event, 0, &event)?;
+    login.write(&mut server).await?;
+    Ok((client, server))
+}
+
+async fn relay(
+    endpoint: &Endpoint,
+    number: u32,
+    client: ClientTls,
+    server: ServerTls,
+) -> Result<(), Trouble> {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = tokio::io::split(server);
+    let (expected, expecting) = mpsc::unbounded_channel();
+    tokio::select! {
+        // Statements first: an answer can only be told of when its statement is known.
+        biased;
+        ended = pass_statements(endpoint, number, from_client, to_server, expected) => ended,
+        ended = pass_answers(endpoint, number, from_server, to_client, expecting) => ended,
+    }
+}
+
+/// Client to server: each piece is in the spool before a byte of it is passed on.
+async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
+    endpoint: &Endpoint,
+    number: u32,
+    mut client: ReadHalf<T>,
+    mut server: WriteHalf<U>,
+    expected: mpsc::UnboundedSender<u64>,
+) -> Result<(), Trouble> {
+    let mut gate = endpoint.gate.clone();
+    let mut stream = ClientStream::after_login();
+    let mut buffer = vec![0; CHUNK];
+    let mut pieces = Vec::new();
+    loop {
+        wait_open(&mut gate).await?;
+        let length = client.read(&mut buffer).await?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            server.shutdown().await?;
+            return Ok(());
+        }
+        let before = stream.statements();
+        stream.take(bytes, |piece| pieces.push(piece)).map_err(io::Error::other)?;
+        for piece in pieces.drain(..) {
+            endpoint.recorder.record(Kind::Statement, 0, &piece.payload(number))?;
+            if piece.answered {
+                // Nobody listens when the other direction has ended, and this one ends with it.
+                let _ = expected.send(piece.statement);
+            }
+        }
+        endpoint.statements.fetch_add(stream.statements() - before, Ordering::Relaxed);
+        server.write_all(bytes).await?;
+        server.flush().await?;
+    }
+}
+
+/// Server to client.
+async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
+    endpoint: &Endpoint,
+    number: u32,
+    mut server: ReadHalf<T>,
+    mut client: WriteHalf<U>,
+    mut expecting: mpsc::UnboundedReceiver<u64>,
+) -> Result<(), Trouble> {
+    let mut answers = Answers::default();
+    let mut buffer = vec![0; CHUNK];
+    let mut told = Vec::new();
+    loop {
+        let length = server.read(&mut buffer).await?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            client.shutdown().await?;
+            return Ok(());
+        }
+        while let Ok(statement) = expecting.try_recv() {
+            answers.expect(statement);
+        }
+        answers.take(bytes, |statement, outcome| told.push((statement, outcome)));
+        for (statement, mut outcome) in told.drain(..) {
+            if let Some(fields) = outcome.as_object_mut() {
+                fields.insert("connection".to_owned(), number.into());
+                fields.insert("statement".to_owned(), statement.into());
+            }
+            endpoint.recorder.record_json(Kind::StatementResult, 0, &outcome)?;
+        }
+        client.write_all(bytes).await?;
+        client.flush().await?;
+    }
+}
+
+async fn wait_open(gate: &mut watch::Receiver<Gate>) -> Result<(), EvidenceError> {
+    match gate.wait_for(|gate| *gate != Gate::Frozen).await {
+        Ok(gate) if *gate == Gate::Open => Ok(()),
+        _ => Err(EvidenceError::Lost),
+    }
+}

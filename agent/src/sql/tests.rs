@@ -1,0 +1,256 @@
+//! The endpoint before real servers. Named by `POWERPOLE_TEST_SERVERS`: addresses of a MySQL and a MariaDB with TLS,
+//! comma-separated, with `POWERPOLE_TEST_CA` (PEM file), `POWERPOLE_TEST_ACCOUNT` (`user:password`, all rights on a
+//! schema of that name) and `POWERPOLE_TEST_CLIENT` (a mariadb client). Without them these tests say that they skip.
+
+use super::client_stream::{DATA, HEADER, REDACTED};
+use super::*;
+use crate::evidence::trial;
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{ChangeUserOpts, Conn, Opts, OptsBuilder, SslOpts};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+struct Setting {
+    servers: Vec<SocketAddr>,
+    ca: String,
+    user: String,
+    password: String,
+    client: PathBuf,
+}
+
+fn setting(test: &str) -> Option<Setting> {
+    let get = |name: &str| std::env::var(format!("POWERPOLE_TEST_{name}")).ok();
+    let (Some(servers), Some(ca), Some(account), Some(client)) =
+        (get("SERVERS"), get("CA"), get("ACCOUNT"), get("CLIENT"))
+    else {
+        eprintln!("SKIPPED {test}: POWERPOLE_TEST_SERVERS, _CA, _ACCOUNT, _CLIENT are not all set");
+        return None;
+    };
+    let (user, password) = account.split_once(':').unwrap();
+    Some(Setting {
+        servers: servers.split(',').map(|server| server.parse().unwrap()).collect(),
+        ca: std::fs::read_to_string(ca).unwrap(),
+        user: user.to_owned(),
+        password: password.to_owned(),
+        client: client.into(),
+    })
+}
+
+struct Trial {
+    endpoint: SqlEndpoint,
+    recorder: Recorder,
+    spool: PathBuf,
+    _temp: tempfile::TempDir,
+}
+
+async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
+    let temp = tempfile::tempdir().unwrap();
+    let spool = temp.path().join("spool");
+    let recorder = trial::recorder(&spool);
+    let target = DatabaseTarget {
+        host: server.ip().to_string(),
+        port: server.port(),
+        ca_pem: Some(ca.to_owned()),
+        grantor_secret: String::new(),
+    };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let uid = rustix::process::getuid().as_raw();
+    let gate = recorder.gate();
+    let endpoint =
+        SqlEndpoint::start_for(listen, uid, &target, recorder.clone(), gate).await.unwrap();
+    Trial { endpoint, recorder, spool, _temp: temp }
+}
+
+fn options(trial: &Trial, setting: &Setting) -> OptsBuilder {
+    OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(trial.endpoint.address.port())
+        .user(Some(&setting.user))
+        .pass(Some(&setting.password))
+        .db_name(Some(&setting.user))
+        .ssl_opts(Some(
+            SslOpts::default()
+                .with_danger_accept_invalid_certs(true)
+                .with_danger_skip_domain_validation(true),
+        ))
+}
+
+/// Statements put together again: (connection, statement) → flags of the first piece and bytes.
+fn statements(spool: &Path) -> BTreeMap<(u32, u64, u8), Vec<u8>> {
+    let mut whole: BTreeMap<_, Vec<u8>> = BTreeMap::new();
+    for (kind, _, payload) in trial::recorded(spool) {
+        if kind == Kind::Statement {
+            let connection = u32::from_be_bytes(payload[..4].try_into().unwrap());
+            let statement = u64::from_be_bytes(payload[4..12].try_into().unwrap());
+            let key = (connection, statement, payload[12] & (DATA | REDACTED));
+            whole.entry(key).or_default().extend_from_slice(&payload[HEADER..]);
+        }
+    }
+    whole
+}
+
+fn all_bytes(spool: &Path) -> Vec<u8> {
+    trial::recorded(spool).into_iter().flat_map(|frame| frame.2).collect()
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_statement_is_recorded_and_no_password_is() {
+    let Some(setting) = setting("every_statement_is_recorded_and_no_password_is") else { return };
+    for server in &setting.servers {
+        let trial = trial_before(*server, &setting.ca).await;
+        let mut conn = Conn::new(Opts::from(options(&trial, &setting))).await.unwrap();
+        let sum: Option<u64> = conn.query_first("SELECT 40+2 /* plain */").await.unwrap();
+        assert_eq!(sum, Some(42));
+        let sum: Option<u64> =
+            conn.exec_first("SELECT ? + ? /* prepared */", (40u64, 3u64)).await.unwrap();
+        assert_eq!(sum, Some(43));
+        assert!(conn.query_drop("SELECT * FROM no_such_table").await.is_err());
+
+        let opts = ChangeUserOpts::default()
+            .with_user(Some(setting.user.clone()))
+            .with_pass(Some(setting.password.clone()));
+        conn.change_user(opts).await.unwrap();
+        let after: Option<u64> = conn.query_first("SELECT 44 /* after change */").await.unwrap();
+        assert_eq!(after, Some(44));
+        conn.disconnect().await.unwrap();
+
+        let recorded = statements(&trial.spool);
+        let seen: Vec<_> = recorded.values().collect();
+        assert!(seen.iter().any(|s| s.as_slice() == b"\x03SELECT 40+2 /* plain */"), "{server}");
+        assert!(seen.iter().any(|s| s.as_slice() == b"\x16SELECT ? + ? /* prepared */"));
+        assert!(seen.iter().any(|s| s.as_slice() == b"\x03SELECT 44 /* after change */"));
+        let changed = [b"\x11".as_slice(), setting.user.as_bytes()].concat();
+        assert!(recorded.iter().any(|((_, _, flags), s)| *flags == REDACTED && *s == changed));
+        let bytes = all_bytes(&trial.spool);
+        assert!(!holds(&bytes, setting.password.as_bytes()));
+        assert!(holds(&bytes, b"\"error\":1146"), "what became of it is told");
+        assert!(trial.endpoint.statements() >= 5);
+        trial.endpoint.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
+    let Some(setting) = setting("a_statement_of_20_mib_passes_and_is_recorded_whole") else { return };
+    for server in &setting.servers {
+        let trial = trial_before(*server, &setting.ca).await;
+        let options = options(&trial, &setting).max_allowed_packet(Some(64 << 20));
+        let mut conn = Conn::new(Opts::from(options)).await.unwrap();
+        let allowed: Option<u64> = conn.query_first("SELECT @@max_allowed_packet").await.unwrap();
+        let length = if allowed.unwrap() > 21 << 20 { 20 << 20 } else { 15 << 20 };
+        let blob: Vec<u8> = (0..length).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let seen: Option<(u64, String)> =
+            conn.exec_first("SELECT LENGTH(?), 'x'", (blob.clone(),)).await.unwrap();
+        assert_eq!(seen.unwrap().0, u64::from(length));
+        conn.disconnect().await.unwrap();
+        let recorded = statements(&trial.spool);
+        assert!(recorded.values().any(|s| holds_blob(s, &blob)), "{server} {length}");
+        trial.endpoint.stop().await;
+    }
+}
+
+fn holds_blob(statement: &[u8], blob: &[u8]) -> bool {
+    statement.len() >= blob.len()
+        && (0..64).any(|at| statement.get(at..at + blob.len()) == Some(blob))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
+    let Some(setting) = setting("a_client_without_tls_is_refused_and_compression_is_never_agreed")
+    else {
+        return;
+    };
+    for server in &setting.servers {
+        let trial = trial_before(*server, &setting.ca).await;
+        let without = options(&trial, &setting).ssl_opts(None::<SslOpts>);
+        let error = Conn::new(Opts::from(without)).await.unwrap_err().to_string();
+        assert!(error.contains("insecure transport"), "{error}");
+
+        let port = trial.endpoint.address.port().to_string();
+        let run = async |more: &[&str], sql: &str| {
+            tokio::process::Command::new(&setting.client)
+                .args(["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-u", &setting.user, "--ssl"])
+                .arg(format!("-p{}", setting.password))
+                .args(more)
+                .args(["-N", "-B", "-e", sql])
+                .output()
+                .await
+                .unwrap()
+        };
+        let output = run(&["--compress"], "SHOW SESSION STATUS LIKE 'Compression'").await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{server} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("OFF"), "{text}");
+        assert!(holds(&all_bytes(&trial.spool), b"LIKE 'Compression'"));
+
+        // LOAD DATA LOCAL: whatever the server thinks of it, the data is in the record before it is passed on.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "local-data-1\nlocal-data-2\n").unwrap();
+        let sql = format!(
+            "USE {}; CREATE TEMPORARY TABLE t (a TEXT); LOAD DATA LOCAL INFILE '{}' INTO TABLE t; SELECT COUNT(*) FROM t",
+            setting.user,
+            file.path().display()
+        );
+        let output = run(&["--local-infile=1"], &sql).await;
+        if output.status.success() {
+            assert!(holds(&all_bytes(&trial.spool), b"local-data-2"), "{server}");
+        } else {
+            eprintln!("{server} takes no local data: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        trial.endpoint.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_endpoint_passes_no_statement_and_a_stopped_one_cuts_connections() {
+    let Some(setting) = setting("a_frozen_endpoint_passes_no_statement") else { return };
+    let trial = trial_before(setting.servers[0], &setting.ca).await;
+    let mut conn = Conn::new(Opts::from(options(&trial, &setting))).await.unwrap();
+    // The endpoint waits in a read that began while the gate was open: one statement goes through.
+    trial.recorder.set_gate(Gate::Frozen);
+    let _: Option<u64> = conn.query_first("SELECT 1").await.unwrap();
+    let frozen =
+        tokio::time::timeout(Duration::from_millis(500), conn.query_first::<u64, _>("SELECT 2")).await;
+    assert!(frozen.is_err());
+    assert!(!holds(&all_bytes(&trial.spool), b"SELECT 2"));
+    let mut other = None;
+    trial.recorder.set_gate(Gate::Open);
+    if let Ok(conn) = Conn::new(Opts::from(options(&trial, &setting))).await {
+        other = Some(conn);
+    }
+    trial.endpoint.stop().await;
+    assert!(other.unwrap().query_drop("SELECT 3").await.is_err());
+}
+
+#[tokio::test]
+async fn another_users_process_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let spool = temp.path().join("spool");
+    let recorder = trial::recorder(&spool);
+    let ca = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    let target = DatabaseTarget {
+        host: "127.0.0.1".to_owned(),
+        port: 1,
+        ca_pem: Some(ca),
+        grantor_secret: String::new(),
+    };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let gate = recorder.gate();
+    let nobody = 65_533;
+    let endpoint = SqlEndpoint::start_for(listen, nobody, &target, recorder, gate).await.unwrap();
+    assert_eq!(
+        endpoint.mysql_line("alice"),
+        format!("mysql -h 127.0.0.1 -P {} -u alice -p --ssl", endpoint.address.port())
+    );
+    let mut client = tokio::net::TcpStream::connect(endpoint.address).await.unwrap();
+    let mut byte = [0];
+    assert_eq!(tokio::io::AsyncReadExt::read(&mut client, &mut byte).await.unwrap(), 0);
+    endpoint.stop().await;
+    assert!(trial::recorded(&spool).iter().any(|(kind, _, p)| {
+        *kind == Kind::Refusal && holds(p, b"sql_other_user")
+    }));
+}
