@@ -169,7 +169,13 @@ const REFUSALS: [&str; 12] = [
 impl AccountError {
     /// Whether the same call may succeed later; anything else is the database's last word.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::Server { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Tls { .. }
+                | Self::Timeout { .. }
+                | Self::Server { .. }
+        )
     }
 }
 

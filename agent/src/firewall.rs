@@ -64,7 +64,10 @@ async fn load(rules: &str) -> Result<(), FirewallError> {
         .spawn()
         .map_err(FirewallError::Start)?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(rules.as_bytes()).await.map_err(FirewallError::Start)?;
+        stdin
+            .write_all(rules.as_bytes())
+            .await
+            .map_err(FirewallError::Start)?;
     }
     let output = nft.wait_with_output().await.map_err(FirewallError::Start)?;
     if output.status.success() {

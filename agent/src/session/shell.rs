@@ -111,7 +111,11 @@ fn arguments(
     .into_iter()
     .map(OsString::from)
     .collect();
-    arguments.extend(SANDBOX.iter().map(|property| format!("--property={property}").into()));
+    arguments.extend(
+        SANDBOX
+            .iter()
+            .map(|property| format!("--property={property}").into()),
+    );
     arguments.push("--".into());
     arguments.push(shells.shell.clone().into());
     match &request.command {
@@ -169,7 +173,10 @@ async fn empty(cgroup: &Path) -> io::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(io::Error::other(format!("processes are left in {}", cgroup.display())))
+    Err(io::Error::other(format!(
+        "processes are left in {}",
+        cgroup.display()
+    )))
 }
 
 /// Kills every process of a uid, until a look at all processes finds none; returns how many looks found some.
@@ -198,7 +205,11 @@ fn processes_of(uid: u32) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // Zombies belong to their parent; their directory keeps the uid, so they are left out by their state.
@@ -213,7 +224,10 @@ fn processes_of(uid: u32) -> io::Result<Vec<i32>> {
 fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
-        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().starts_with('Z')))
+        .and_then(|stat| {
+            stat.rsplit_once(')')
+                .map(|(_, rest)| rest.trim_start().starts_with('Z'))
+        })
         .unwrap_or(true)
 }
 
@@ -245,6 +259,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_cgroup_that_is_gone_is_empty() {
-        assert!(empty(Path::new("/sys/fs/cgroup/powerpole-none")).await.is_ok());
+        assert!(
+            empty(Path::new("/sys/fs/cgroup/powerpole-none"))
+                .await
+                .is_ok()
+        );
     }
 }

@@ -16,9 +16,17 @@ pub(crate) async fn play(running: &Running) -> anyhow::Result<()> {
         std::fs::write(&path, env_file(&running.environment(person.name)))
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    let shell = |person: &str| format!("eval \"$({} env --name {name} --as {person})\"", program.display());
+    let shell = |person: &str| {
+        format!(
+            "eval \"$({} env --name {name} --as {person})\"",
+            program.display()
+        )
+    };
     headline("The stage is up. Do the main job:");
-    line(&format!("1. Open {} in a browser. You act as Alice; type /powerpole in #powerpole.", running.page_url()));
+    line(&format!(
+        "1. Open {} in a browser. You act as Alice; type /powerpole in #powerpole.",
+        running.page_url()
+    ));
     line("2. Ask for orders-prod, READ, schema orders, 5 minutes, any reason.");
     line("3. Act as Bob (top of the page), open #db-approvals, approve.");
     line("4. Act as Alice again: within half a minute a DM gives you three lines.");
@@ -45,7 +53,11 @@ async fn follow(running: &Running) -> anyhow::Result<()> {
             if seen.insert(request.clone(), state.clone()).as_ref() == Some(&state) {
                 continue;
             }
-            line(&format!("{request}  {}  {}", state, next(&state, item.text("failed_message"))));
+            line(&format!(
+                "{request}  {}  {}",
+                state,
+                next(&state, item.text("failed_message"))
+            ));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

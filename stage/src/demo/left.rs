@@ -20,12 +20,30 @@ pub(crate) struct Left {
 pub(crate) async fn count_left(running: &Running) -> anyhow::Result<Vec<Left>> {
     let machines = Leftovers::of_machines(&running.stage);
     Ok(vec![
-        Left { what: "EC2 instances not terminated", count: instances(running).await? },
-        Left { what: "database accounts of PowerPole", count: accounts(running).await? },
-        Left { what: "handoff secrets", count: secrets(running).await? },
-        Left { what: "network namespaces of machines", count: machines.namespaces.len() },
-        Left { what: "mounts of machines", count: machines.mounts.len() },
-        Left { what: "processes of machines", count: machines.processes.len() },
+        Left {
+            what: "EC2 instances not terminated",
+            count: instances(running).await?,
+        },
+        Left {
+            what: "database accounts of PowerPole",
+            count: accounts(running).await?,
+        },
+        Left {
+            what: "handoff secrets",
+            count: secrets(running).await?,
+        },
+        Left {
+            what: "network namespaces of machines",
+            count: machines.namespaces.len(),
+        },
+        Left {
+            what: "mounts of machines",
+            count: machines.mounts.len(),
+        },
+        Left {
+            what: "processes of machines",
+            count: machines.processes.len(),
+        },
     ])
 }
 
@@ -40,20 +58,36 @@ async fn instances(running: &Running) -> anyhow::Result<usize> {
         .await
         .context("starting the AWS CLI")?;
     if !output.status.success() {
-        bail!("describe-instances failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "describe-instances failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
-    let answer: Value = serde_json::from_slice(&output.stdout).context("reading describe-instances")?;
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).context("reading describe-instances")?;
     let reservations = answer.get("Reservations").and_then(Value::as_array);
     let count = |reservation: &Value| {
-        reservation.get("Instances").and_then(Value::as_array).map_or(0, Vec::len)
+        reservation
+            .get("Instances")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
     };
     Ok(reservations.into_iter().flatten().map(count).sum())
 }
 
 async fn secrets(running: &Running) -> anyhow::Result<usize> {
     let body = json!({ "Filters": [{ "Key": "name", "Values": ["powerpole/handoff/"] }], "MaxResults": 100 });
-    let answer = aws(&running.aws_url(), "secretsmanager", "secretsmanager.ListSecrets", &body).await?;
-    Ok(answer.get("SecretList").and_then(Value::as_array).map_or(0, Vec::len))
+    let answer = aws(
+        &running.aws_url(),
+        "secretsmanager",
+        "secretsmanager.ListSecrets",
+        &body,
+    )
+    .await?;
+    Ok(answer
+        .get("SecretList")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len))
 }
 
 /// As the owner sees them: every user of both servers but the servers' own, the definer and the grantor.
@@ -63,14 +97,25 @@ async fn accounts(running: &Running) -> anyhow::Result<usize> {
     let mut total = 0;
     for part in ["mysql", "mariadb"] {
         let text = owner_query(running, part, COUNT).await?;
-        total += text.trim().parse::<usize>().with_context(|| format!("{part} counted {text:?}"))?;
+        total += text
+            .trim()
+            .parse::<usize>()
+            .with_context(|| format!("{part} counted {text:?}"))?;
     }
     Ok(total)
 }
 
 /// Runs a statement as the owner of one of the stage's servers; answers what the client printed.
-pub(crate) async fn owner_query(running: &Running, part: &str, sql: &str) -> anyhow::Result<String> {
-    let options = running.files.dir.join("run").join(format!("{part}-owner.cnf"));
+pub(crate) async fn owner_query(
+    running: &Running,
+    part: &str,
+    sql: &str,
+) -> anyhow::Result<String> {
+    let options = running
+        .files
+        .dir
+        .join("run")
+        .join(format!("{part}-owner.cnf"));
     let output = tokio::process::Command::new("ip")
         .args(["netns", "exec", &running.stage.hub_namespace(), "mariadb"])
         .arg(format!("--defaults-file={}", options.display()))

@@ -40,7 +40,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let play = async {
-        if args.auto { auto::play(&running, args.out.as_deref()).await } else { hand::play(&running).await }
+        if args.auto {
+            auto::play(&running, args.out.as_deref()).await
+        } else {
+            hand::play(&running).await
+        }
     };
     let outcome = tokio::select! {
         outcome = play => outcome.map(|()| ExitCode::SUCCESS),

@@ -34,13 +34,19 @@ impl Clock {
     /// Starts now.
     pub(crate) fn start() -> Self {
         let now = Instant::now();
-        Self { began: now, last: now }
+        Self {
+            began: now,
+            last: now,
+        }
     }
 
     /// Says what was done and how long it took since the step before.
     pub(crate) fn done(&mut self, what: &str) {
         let now = Instant::now();
-        println!("  {what:<84} {:>6.1} s", now.duration_since(self.last).as_secs_f64());
+        println!(
+            "  {what:<84} {:>6.1} s",
+            now.duration_since(self.last).as_secs_f64()
+        );
         self.last = now;
     }
 

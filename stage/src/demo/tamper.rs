@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 type Change = fn(&mut Vec<String>);
 
 /// What is done to a copy, and its name.
-pub(crate) const TAMPERINGS: [(&str, Change); 3] =
-    [("one byte changed", change_a_byte), ("one record dropped", drop_a_record), ("the tail cut off", cut_the_tail)];
+pub(crate) const TAMPERINGS: [(&str, Change); 3] = [
+    ("one byte changed", change_a_byte),
+    ("one record dropped", drop_a_record),
+    ("the tail cut off", cut_the_tail),
+];
 
 /// Copies an export and applies a tampering to its lines; answers the copy's folder.
 pub(crate) fn tampered_copy(export: &Path, into: &Path, change: Change) -> anyhow::Result<PathBuf> {
@@ -17,13 +20,20 @@ pub(crate) fn tampered_copy(export: &Path, into: &Path, change: Change) -> anyho
     }
     std::fs::create_dir_all(into).with_context(|| format!("creating {}", into.display()))?;
     for file in ["LEDGER.json", "ANCHORS.jsonl"] {
-        std::fs::copy(export.join(file), into.join(file)).with_context(|| format!("copying {file}"))?;
+        std::fs::copy(export.join(file), into.join(file))
+            .with_context(|| format!("copying {file}"))?;
     }
-    let text = std::fs::read_to_string(export.join("LINES.jsonl")).context("reading LINES.jsonl")?;
+    let text =
+        std::fs::read_to_string(export.join("LINES.jsonl")).context("reading LINES.jsonl")?;
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    ensure!(lines.len() > 20, "the evidence has only {} lines", lines.len());
+    ensure!(
+        lines.len() > 20,
+        "the evidence has only {} lines",
+        lines.len()
+    );
     change(&mut lines);
-    std::fs::write(into.join("LINES.jsonl"), lines.join("\n") + "\n").context("writing LINES.jsonl")?;
+    std::fs::write(into.join("LINES.jsonl"), lines.join("\n") + "\n")
+        .context("writing LINES.jsonl")?;
     Ok(into.to_owned())
 }
 
@@ -32,10 +42,15 @@ fn change_a_byte(lines: &mut Vec<String>) {
     let middle = lines.len() / 2;
     let marks = ["\"d\":\"", "\\\"d\\\":\\\""];
     for line in lines.iter_mut().skip(middle) {
-        let Some(start) = marks.iter().find_map(|mark| line.find(mark).map(|at| at + mark.len())) else {
+        let Some(start) = marks
+            .iter()
+            .find_map(|mark| line.find(mark).map(|at| at + mark.len()))
+        else {
             continue;
         };
-        let Some(old) = line.get(start..=start) else { continue };
+        let Some(old) = line.get(start..=start) else {
+            continue;
+        };
         if old.chars().all(|c| c.is_ascii_alphanumeric()) {
             let new = if old == "A" { "B" } else { "A" };
             line.replace_range(start..=start, new);
@@ -58,7 +73,9 @@ mod tests {
 
     #[test]
     fn each_tampering_changes_the_lines() {
-        let original: Vec<String> = (0..30).map(|n| format!("{{\"s\":{n},\"d\":\"QUJD\"}}")).collect();
+        let original: Vec<String> = (0..30)
+            .map(|n| format!("{{\"s\":{n},\"d\":\"QUJD\"}}"))
+            .collect();
         for (name, change) in TAMPERINGS {
             let mut lines = original.clone();
             change(&mut lines);

@@ -10,14 +10,33 @@ use std::time::Duration;
 /// Time in which a launch that must not happen would have happened: several ticks.
 const WOULD_HAVE: Duration = Duration::from_secs(6);
 
-pub(super) async fn a_denial_tells_the_operator_and_launches_nothing(scene: Arc<Scene>) -> anyhow::Result<()> {
+pub(super) async fn a_denial_tells_the_operator_and_launches_nothing(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
     let request = scene.ask(ALICE, "orders-prod", "ADMIN", 45).await?;
-    scene.slack.deny(CAROL, &request, "use READ for that").await?;
-    let item = scene.ledger.until(&request, "DENIED", SOON, |item| item.state() == "DENIED").await?;
-    ensure!(item.text("approver") == "carol@example.com", "{}", item.text("approver"));
-    scene.slack.says(&request, "use READ for that", SOON).await.context("the operator must be told why")?;
+    scene
+        .slack
+        .deny(CAROL, &request, "use READ for that")
+        .await?;
+    let item = scene
+        .ledger
+        .until(&request, "DENIED", SOON, |item| item.state() == "DENIED")
+        .await?;
+    ensure!(
+        item.text("approver") == "carol@example.com",
+        "{}",
+        item.text("approver")
+    );
+    scene
+        .slack
+        .says(&request, "use READ for that", SOON)
+        .await
+        .context("the operator must be told why")?;
     tokio::time::sleep(WOULD_HAVE).await;
-    ensure!(scene.launches(&request).await? == 0, "something was launched");
+    ensure!(
+        scene.launches(&request).await? == 0,
+        "something was launched"
+    );
     Ok(())
 }
 
@@ -27,11 +46,21 @@ pub(super) async fn nobody_approves_their_own_request_and_outsiders_approve_none
     // Bob may ask and may approve, but not himself; Mallory may nothing.
     let request = scene.ask(BOB, "orders-prod", "READ", 45).await?;
     let card = scene.slack.card(&request, SOON).await?;
-    let _refused = scene.slack.click_at(BOB, &card, &request, "approve").await?;
+    let _refused = scene
+        .slack
+        .click_at(BOB, &card, &request, "approve")
+        .await?;
     // Mallory is not in the approvers' channel; the click is made as if she were.
-    let _refused = scene.slack.click_at(MALLORY, &card, &request, "approve").await;
+    let _refused = scene
+        .slack
+        .click_at(MALLORY, &card, &request, "approve")
+        .await;
     tokio::time::sleep(WOULD_HAVE).await;
-    let item = scene.ledger.item(&request).await?.context("the item is gone")?;
+    let item = scene
+        .ledger
+        .item(&request)
+        .await?
+        .context("the item is gone")?;
     ensure!(item.state() == "REQUESTED", "it became {}", item.state());
     scene.slack.deny(CAROL, &request, "only a test").await?;
     Ok(())
@@ -44,7 +73,9 @@ pub(super) async fn one_approval_wins_however_many_click(scene: Arc<Scene>) -> a
     let _clicks = tokio::join!(click(BOB), click(CAROL), click(BOB), click(CAROL));
     let item = scene
         .ledger
-        .until(&request, "READY", BOOT, |item| matches!(item.state(), "READY" | "FAILED"))
+        .until(&request, "READY", BOOT, |item| {
+            matches!(item.state(), "READY" | "FAILED")
+        })
         .await?;
     ensure!(item.state() == "READY", "{}", item.text("failed_message"));
     ensure!(
@@ -52,9 +83,14 @@ pub(super) async fn one_approval_wins_however_many_click(scene: Arc<Scene>) -> a
         "approved by {:?}",
         item.text("approver")
     );
-    ensure!(scene.launches(&request).await? == 1, "not exactly one launch");
+    ensure!(
+        scene.launches(&request).await? == 1,
+        "not exactly one launch"
+    );
     ensure!(item.number("attempt") == Some(1), "not the first attempt");
-    scene.closed(&request, Duration::from_secs(45) + CLOSING).await?;
+    scene
+        .closed(&request, Duration::from_secs(45) + CLOSING)
+        .await?;
     Ok(())
 }
 
@@ -72,7 +108,15 @@ pub(super) async fn a_bad_form_is_refused_field_by_field(scene: Arc<Scene>) -> a
     bad["schemas"]["schemas"] = serde_json::json!(["archive-prod/orders"]);
     let answer = scene.slack.submit(ALICE, &view, &bad).await?;
     ensure!(answer["outcome"] == "errors", "{answer}");
-    ensure!(answer["errors"].get("schemas").is_some_and(Value::is_string), "{answer}");
-    ensure!(scene.ledger.item(&request).await?.is_none(), "a refused form was stored");
+    ensure!(
+        answer["errors"]
+            .get("schemas")
+            .is_some_and(Value::is_string),
+        "{answer}"
+    );
+    ensure!(
+        scene.ledger.item(&request).await?.is_none(),
+        "a refused form was stored"
+    );
     Ok(())
 }

@@ -22,7 +22,11 @@ async fn failed(scene: &Scene, request: &str, limit: Duration) -> anyhow::Result
     let reason = item.text("failed_message").to_owned();
     ensure!(!reason.is_empty(), "it failed without a reason");
     let told: String = reason.chars().take(20).collect();
-    scene.slack.says(request, &told, SOON).await.context("the operator must hear why")?;
+    scene
+        .slack
+        .says(request, &told, SOON)
+        .await
+        .context("the operator must hear why")?;
     scene.terminated(request, CLOSING).await
 }
 
@@ -30,12 +34,22 @@ pub(super) async fn a_database_that_is_down_fails_the_request_with_its_reason(
     scene: Arc<Scene>,
 ) -> anyhow::Result<()> {
     let item = fails(&scene, "broken-prod", BOOT).await?;
-    ensure!(item.text("failed_step") == "account", "failed in {}", item.text("failed_step"));
-    ensure!(item.text("failed_code") == "database_unreachable", "{}", item.text("failed_code"));
+    ensure!(
+        item.text("failed_step") == "account",
+        "failed in {}",
+        item.text("failed_step")
+    );
+    ensure!(
+        item.text("failed_code") == "database_unreachable",
+        "{}",
+        item.text("failed_code")
+    );
     Ok(())
 }
 
-pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(scene: Arc<Scene>) -> anyhow::Result<()> {
+pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
     let request = scene.ask(ALICE, "orders-prod", "READ", 45).await?;
     scene.slack.approve(BOB, &request).await?;
     let item = scene
@@ -50,8 +64,22 @@ pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(scene: Arc<Scene>) 
     let mut stolen = false;
     for _ in 0..50 {
         let read = json!({ "SecretId": item.text("handoff") });
-        if aws(&scene.aws, "secretsmanager", "secretsmanager.GetSecretValue", &read).await.is_ok() {
-            aws(&scene.aws, "secretsmanager", "secretsmanager.DeleteSecret", &body).await?;
+        if aws(
+            &scene.aws,
+            "secretsmanager",
+            "secretsmanager.GetSecretValue",
+            &read,
+        )
+        .await
+        .is_ok()
+        {
+            aws(
+                &scene.aws,
+                "secretsmanager",
+                "secretsmanager.DeleteSecret",
+                &body,
+            )
+            .await?;
             stolen = true;
             break;
         }
@@ -59,25 +87,46 @@ pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(scene: Arc<Scene>) 
     }
     ensure!(stolen, "the handoff was never there to be stolen");
     let item = failed(&scene, &request, Duration::from_secs(180)).await?;
-    ensure!(item.text("failed_code") == "handoff_gone", "{}", item.text("failed_code"));
+    ensure!(
+        item.text("failed_code") == "handoff_gone",
+        "{}",
+        item.text("failed_code")
+    );
     let after = scene.accounts("mysql").await?;
-    ensure!(after.iter().all(|host| before.contains(host)), "an account was opened: {after:?}");
+    ensure!(
+        after.iter().all(|host| before.contains(host)),
+        "an account was opened: {after:?}"
+    );
     Ok(())
 }
 
-pub(super) async fn an_event_scheduler_that_is_off_opens_no_account(scene: Arc<Scene>) -> anyhow::Result<()> {
+pub(super) async fn an_event_scheduler_that_is_off_opens_no_account(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
     switch_events(&scene, "OFF").await?;
     let outcome = fails(&scene, "archive-prod", BOOT).await;
     switch_events(&scene, "ON").await?;
     let item = outcome?;
-    ensure!(item.text("failed_code") == "event_not_running", "{}", item.text("failed_code"));
-    ensure!(scene.accounts("mariadb").await?.is_empty(), "an account was opened");
+    ensure!(
+        item.text("failed_code") == "event_not_running",
+        "{}",
+        item.text("failed_code")
+    );
+    ensure!(
+        scene.accounts("mariadb").await?.is_empty(),
+        "an account was opened"
+    );
     Ok(())
 }
 
 async fn switch_events(scene: &Scene, to: &str) -> anyhow::Result<()> {
     let running = scene.running().await;
-    owner_query(&running, "mariadb", &format!("SET GLOBAL event_scheduler = {to}")).await?;
+    owner_query(
+        &running,
+        "mariadb",
+        &format!("SET GLOBAL event_scheduler = {to}"),
+    )
+    .await?;
     drop(running);
     if to == "OFF" {
         // The database trusts an event that ran within the last 10 s.
@@ -94,6 +143,10 @@ pub(super) async fn a_patch_that_fails_fails_the_request_with_its_reason(
     let outcome = fails(&scene, "orders-prod", BOOT).await;
     switch_repository(&paths, Variant::Good)?;
     let item = outcome?;
-    ensure!(item.text("failed_step") == "patch", "failed in {}", item.text("failed_step"));
+    ensure!(
+        item.text("failed_step") == "patch",
+        "failed in {}",
+        item.text("failed_step")
+    );
     Ok(())
 }

@@ -85,7 +85,11 @@ fn cases() -> Vec<Case> {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let chosen: Vec<Case> = cases()
         .into_iter()
-        .filter(|case| args.only.as_ref().is_none_or(|only| case.name.contains(only.as_str())))
+        .filter(|case| {
+            args.only
+                .as_ref()
+                .is_none_or(|only| case.name.contains(only.as_str()))
+        })
         .collect();
     if args.list {
         for case in chosen {
@@ -93,7 +97,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let name = args.name.unwrap_or_else(|| format!("test-{}", std::process::id()));
+    let name = args
+        .name
+        .unwrap_or_else(|| format!("test-{}", std::process::id()));
     let mut terminate = signal(SignalKind::terminate())?;
     let times = Times::test();
     let running = tokio::select! {
@@ -109,12 +115,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ = tokio::signal::ctrl_c() => Vec::new(),
         _ = terminate.recv() => Vec::new(),
     };
-    let running = Arc::into_inner(scene).context("a case still holds the stage")?.into_running();
+    let running = Arc::into_inner(scene)
+        .context("a case still holds the stage")?
+        .into_running();
     let down = running.take_down().await;
     report(&results);
     down.context("taking the stage down")?;
     let failed = results.iter().any(|result| result.failure.is_some());
-    Ok(if failed || results.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed || results.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 struct Finished {
@@ -160,20 +172,42 @@ async fn run_one(scene: &Arc<Scene>, case: Case) -> Finished {
     if let Some(failure) = &failure {
         say(&format!("  {failure}"));
     }
-    Finished { name: case.name, seconds, failure }
+    Finished {
+        name: case.name,
+        seconds,
+        failure,
+    }
 }
 
 fn report(results: &[Finished]) {
-    let failed: Vec<&Finished> = results.iter().filter(|result| result.failure.is_some()).collect();
+    let failed: Vec<&Finished> = results
+        .iter()
+        .filter(|result| result.failure.is_some())
+        .collect();
     println!("\nend-to-end tests, slowest first:");
     let mut sorted: Vec<&Finished> = results.iter().collect();
     sorted.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     for result in sorted {
-        let verdict = if result.failure.is_some() { "FAILED" } else { "ok" };
-        println!("  {:<6} {:>5.0} s  {}", verdict, result.seconds, result.name);
+        let verdict = if result.failure.is_some() {
+            "FAILED"
+        } else {
+            "ok"
+        };
+        println!(
+            "  {:<6} {:>5.0} s  {}",
+            verdict, result.seconds, result.name
+        );
     }
     for result in &failed {
-        println!("\nFAILED {}: {}", result.name, result.failure.as_deref().unwrap_or(""));
+        println!(
+            "\nFAILED {}: {}",
+            result.name,
+            result.failure.as_deref().unwrap_or("")
+        );
     }
-    println!("\n{} passed, {} failed", results.len() - failed.len(), failed.len());
+    println!(
+        "\n{} passed, {} failed",
+        results.len() - failed.len(),
+        failed.len()
+    );
 }

@@ -68,17 +68,26 @@ pub(crate) struct Slack {
 impl Slack {
     /// The workspace at `http://127.0.0.1:…`.
     pub(crate) fn at(base: &str) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned() }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Asks for access; answers the request's id.
-    pub(crate) async fn request(&self, person: Person, form: &Form<'_>) -> Result<String, SlackError> {
+    pub(crate) async fn request(
+        &self,
+        person: Person,
+        form: &Form<'_>,
+    ) -> Result<String, SlackError> {
         let (view_id, request) = self.open_form(person).await?;
         let answer = self.submit(person, &view_id, &values(form)).await?;
         if answer.get("outcome").and_then(Value::as_str) == Some("closed") {
             return Ok(request);
         }
-        Err(SlackError::Refused { what: "the request's modal stayed", answer: answer.to_string() })
+        Err(SlackError::Refused {
+            what: "the request's modal stayed",
+            answer: answer.to_string(),
+        })
     }
 
     /// Opens the modal; answers its id and the request's.
@@ -86,10 +95,15 @@ impl Slack {
         let body = json!({ "user": person.slack, "channel": ALL, "text": "/powerpole" });
         let answer = post(&self.url("act/command"), &body).await?;
         let view = answer.get("view_id").and_then(Value::as_str);
-        let request = answer.pointer("/view/private_metadata").and_then(Value::as_str);
+        let request = answer
+            .pointer("/view/private_metadata")
+            .and_then(Value::as_str);
         match (view, request) {
             (Some(view), Some(request)) => Ok((view.to_owned(), request.to_owned())),
-            _ => Err(SlackError::Refused { what: "/powerpole opened no modal", answer: answer.to_string() }),
+            _ => Err(SlackError::Refused {
+                what: "/powerpole opened no modal",
+                answer: answer.to_string(),
+            }),
         }
     }
 
@@ -110,17 +124,30 @@ impl Slack {
     }
 
     /// Clicks *Deny* and gives a reason.
-    pub(crate) async fn deny(&self, person: Person, request: &str, why: &str) -> Result<(), SlackError> {
+    pub(crate) async fn deny(
+        &self,
+        person: Person,
+        request: &str,
+        why: &str,
+    ) -> Result<(), SlackError> {
         let answer = self.click(person, request, "deny").await?;
-        let view = answer.get("view_id").and_then(Value::as_str).ok_or_else(|| SlackError::Refused {
-            what: "deny opened no modal",
-            answer: answer.to_string(),
-        })?;
-        let answer = self.submit(person, view, &json!({ "reason": { "reason": why } })).await?;
+        let view = answer
+            .get("view_id")
+            .and_then(Value::as_str)
+            .ok_or_else(|| SlackError::Refused {
+                what: "deny opened no modal",
+                answer: answer.to_string(),
+            })?;
+        let answer = self
+            .submit(person, view, &json!({ "reason": { "reason": why } }))
+            .await?;
         if answer.get("outcome").and_then(Value::as_str) == Some("closed") {
             return Ok(());
         }
-        Err(SlackError::Refused { what: "the denial's modal stayed", answer: answer.to_string() })
+        Err(SlackError::Refused {
+            what: "the denial's modal stayed",
+            answer: answer.to_string(),
+        })
     }
 
     /// Waits for the request's card and returns the timestamp of its message.
@@ -178,7 +205,9 @@ impl Slack {
     pub(crate) async fn finish(&self, person: Person, request: &str) -> Result<(), SlackError> {
         let limit = Duration::from_secs(15);
         let message = self
-            .until("the DM with the button", limit, |message| button(message, "finish") == Some(request))
+            .until("the DM with the button", limit, |message| {
+                button(message, "finish") == Some(request)
+            })
             .await?;
         let body = json!({
             "user": person.slack, "channel": channel(&message), "ts": text(&message, "ts"),
@@ -188,7 +217,10 @@ impl Slack {
         if answer.get("ok").and_then(Value::as_bool) == Some(true) {
             return Ok(());
         }
-        Err(SlackError::Refused { what: "control did not take the click", answer: answer.to_string() })
+        Err(SlackError::Refused {
+            what: "control did not take the click",
+            answer: answer.to_string(),
+        })
     }
 
     /// Waits for a message that mentions the request and holds `wanted` in its text or blocks.
@@ -198,17 +230,25 @@ impl Slack {
         wanted: &str,
         limit: Duration,
     ) -> Result<Value, SlackError> {
-        self.until(&format!("a message about {request} with {wanted:?}"), limit, |message| {
-            let all = message.to_string();
-            all.contains(request) && all.contains(wanted)
-        })
+        self.until(
+            &format!("a message about {request} with {wanted:?}"),
+            limit,
+            |message| {
+                let all = message.to_string();
+                all.contains(request) && all.contains(wanted)
+            },
+        )
         .await
     }
 
     /// Every message, with its edits.
     pub(crate) async fn messages(&self) -> Result<Vec<Value>, SlackError> {
         let answer = get(&self.url("messages")).await?;
-        Ok(answer.get("messages").and_then(Value::as_array).cloned().unwrap_or_default())
+        Ok(answer
+            .get("messages")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default())
     }
 
     /// What people see now of every message: nothing of its earlier wordings.
@@ -228,13 +268,21 @@ impl Slack {
         Ok(())
     }
 
-    async fn click(&self, person: Person, request: &str, action: &str) -> Result<Value, SlackError> {
+    async fn click(
+        &self,
+        person: Person,
+        request: &str,
+        action: &str,
+    ) -> Result<Value, SlackError> {
         let ts = self.card(request, Duration::from_secs(15)).await?;
         let answer = self.click_at(person, &ts, request, action).await?;
         if answer.get("ok").and_then(Value::as_bool) == Some(true) {
             return Ok(answer);
         }
-        Err(SlackError::Refused { what: "control did not take the click", answer: answer.to_string() })
+        Err(SlackError::Refused {
+            what: "control did not take the click",
+            answer: answer.to_string(),
+        })
     }
 
     async fn until(
@@ -245,15 +293,23 @@ impl Slack {
     ) -> Result<Value, SlackError> {
         let find = async {
             loop {
-                if let Some(found) = self.shown().await?.into_iter().find(|message| wanted(message)) {
+                if let Some(found) = self
+                    .shown()
+                    .await?
+                    .into_iter()
+                    .find(|message| wanted(message))
+                {
                     return Ok(found);
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(limit, find)
-            .await
-            .unwrap_or_else(|_| Err(SlackError::Absent { what: what.to_owned(), limit }))
+        tokio::time::timeout(limit, find).await.unwrap_or_else(|_| {
+            Err(SlackError::Absent {
+                what: what.to_owned(),
+                limit,
+            })
+        })
     }
 
     fn url(&self, path: &str) -> String {
@@ -283,7 +339,10 @@ fn channel(message: &Value) -> &str {
 /// The value of a message's button.
 fn button<'v>(message: &'v Value, action: &str) -> Option<&'v str> {
     let blocks = message.get("blocks")?.as_array()?;
-    let elements = blocks.iter().filter_map(|block| block.get("elements")?.as_array()).flatten();
+    let elements = blocks
+        .iter()
+        .filter_map(|block| block.get("elements")?.as_array())
+        .flatten();
     elements
         .filter(|element| text(element, "action_id") == action)
         .find_map(|element| element.get("value")?.as_str())
@@ -291,11 +350,19 @@ fn button<'v>(message: &'v Value, action: &str) -> Option<&'v str> {
 
 /// The insides of all ``` blocks, with Slack's three escapes undone.
 fn code_blocks(blocks: &Value) -> Vec<String> {
-    let texts = blocks.as_array().into_iter().flatten().filter_map(|block| block.pointer("/text/text"));
+    let texts = blocks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|block| block.pointer("/text/text"));
     texts
         .filter_map(Value::as_str)
         .flat_map(|text| text.split("```").skip(1).step_by(2))
-        .map(|code| code.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        .map(|code| {
+            code.replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&amp;", "&")
+        })
         .collect()
 }
 
@@ -310,8 +377,16 @@ mod tests {
             {"type": "section", "text": {"text": "*2.* ```mysql -u alice```"}},
             {"type": "section", "text": {"text": "```a&lt;b&amp;c```"}},
         ]);
-        assert_eq!(code_blocks(&blocks), ["aws ssm start-session --reason 'r'", "mysql -u alice", "a<b&c"]);
-        let message = json!({"blocks": [{"elements": [{"action_id": "finish", "value": "req-1"}]}]});
+        assert_eq!(
+            code_blocks(&blocks),
+            [
+                "aws ssm start-session --reason 'r'",
+                "mysql -u alice",
+                "a<b&c"
+            ]
+        );
+        let message =
+            json!({"blocks": [{"elements": [{"action_id": "finish", "value": "req-1"}]}]});
         assert_eq!(button(&message, "finish"), Some("req-1"));
         assert_eq!(button(&message, "approve"), None);
     }

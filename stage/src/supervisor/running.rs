@@ -95,13 +95,16 @@ impl Running {
         let stage = Stage::open(name.parse()?, &files.dir)?;
         let left = hub::leftovers(&stage);
         if !left.none() {
-            bail!("the stage {name:?} runs already or was killed: `make stage-down STAGE={name}` takes it down");
+            bail!(
+                "the stage {name:?} runs already or was killed: `make stage-down STAGE={name}` takes it down"
+            );
         }
         // A stage begins empty: databases, ledger and workspace of an earlier run would only confuse.
         for folder in ["data", "run", "logs", "machines", "keys", "client"] {
             let path = files.dir.join(folder);
             if path.exists() {
-                std::fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("emptying {}", path.display()))?;
             }
         }
         let stage = Stage::open(stage.name().clone(), &files.dir)?;
@@ -118,7 +121,10 @@ impl Running {
         let hub = Hub::create(&stage)?;
         let paths = StagePaths::open(&stage.name().to_string(), &files.dir)?;
         let parts = Parts::start(&paths, Selection::all()).await?;
-        say(&step("databases, moto and the dnf repository answer", began));
+        say(&step(
+            "databases, moto and the dnf repository answer",
+            began,
+        ));
 
         let began = Instant::now();
         let own = files.binary("powerpole-stage");
@@ -150,14 +156,25 @@ impl Running {
         images(&files, &stage, &account)?;
         let ca = Authority::open(&paths).await?.certificate();
         install_database(&files, &stage, &ca).await?;
-        say(&step("AWS account made, PowerPole's procedures installed on both databases", began));
+        say(&step(
+            "AWS account made, PowerPole's procedures installed on both databases",
+            began,
+        ));
 
         let began = Instant::now();
         let control = start_control(&files, &hub, &stage, &account, &ca, times).await?;
-        let which = ["--stage".into(), stage.name().to_string().into(), "--dir".into(), files.dir.clone().into_os_string()];
+        let which = [
+            "--stage".into(),
+            stage.name().to_string().into(),
+            "--dir".into(),
+            files.dir.clone().into_os_string(),
+        ];
         let host = hub.spawn("host", &words(&own, &["host", "run"], &which), &[])?;
         client_config(&files, addresses.0, addresses.2).await?;
-        say(&step("control, the instance host and the people's AWS CLI are there", began));
+        say(&step(
+            "control, the instance host and the people's AWS CLI are there",
+            began,
+        ));
 
         Ok(Self {
             files,
@@ -203,7 +220,11 @@ impl Running {
         self.hub.destroy()?;
         parts?;
         let left = hub::leftovers(&self.stage);
-        ensure!(left.none(), "the stage left something behind: {}", serde_json::to_string(&left)?);
+        ensure!(
+            left.none(),
+            "the stage left something behind: {}",
+            serde_json::to_string(&left)?
+        );
         Ok(())
     }
 }
@@ -231,17 +252,29 @@ async fn answering(address: SocketAddr, what: &str) -> anyhow::Result<()> {
             }
         }
     }
-    bail!("{what} did not answer within {} s; see the stage's logs", PART_LIMIT.as_secs())
+    bail!(
+        "{what} did not answer within {} s; see the stage's logs",
+        PART_LIMIT.as_secs()
+    )
 }
 
 async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
     let mut command = Command::new(files.python("python3"));
-    command.arg(files.clone.join("stage/aws/seed.py")).env("AWS_ENDPOINT_URL", format!("http://{aws}"));
-    command.args(["--image-parameter", IMAGE_PARAMETER, "--table", LEDGER_TABLE]);
+    command
+        .arg(files.clone.join("stage/aws/seed.py"))
+        .env("AWS_ENDPOINT_URL", format!("http://{aws}"));
+    command.args([
+        "--image-parameter",
+        IMAGE_PARAMETER,
+        "--table",
+        LEDGER_TABLE,
+    ]);
     command.args(["--log-group", LOG_GROUP, "--bucket", ANCHOR_BUCKET]);
     for cluster in clusters() {
         let file = keys::grantor_json(files, &cluster);
-        command.arg("--grantor").arg(format!("{}={}", cluster.grantor_secret(), file.display()));
+        command
+            .arg("--grantor")
+            .arg(format!("{}={}", cluster.grantor_secret(), file.display()));
     }
     let output = output(command, "making the stage's AWS account").await?;
     serde_json::from_slice(&output).context("reading what the stage's AWS account was made of")
@@ -250,25 +283,48 @@ async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
 /// Tells the instance host which layers the account's image stands for.
 fn images(files: &StageFiles, stage: &Stage, account: &Account) -> anyhow::Result<()> {
     let baked = files.clone.join(".stage/image.json");
-    let text = std::fs::read(&baked).with_context(|| format!("{} is missing: `make image`", baked.display()))?;
+    let text = std::fs::read(&baked)
+        .with_context(|| format!("{} is missing: `make image`", baked.display()))?;
     let layers: serde_json::Value =
         serde_json::from_slice(&text).with_context(|| format!("reading {}", baked.display()))?;
-    hub::write_json(&stage.images(), &serde_json::json!({ account.ami.as_str(): layers }))?;
+    hub::write_json(
+        &stage.images(),
+        &serde_json::json!({ account.ami.as_str(): layers }),
+    )?;
     Ok(())
 }
 
 async fn install_database(files: &StageFiles, stage: &Stage, ca: &Path) -> anyhow::Result<()> {
     for cluster in clusters().iter().filter(|cluster| cluster.installed) {
-        let part = if cluster.port == 3306 { "mysql" } else { "mariadb" };
+        let part = if cluster.port == 3306 {
+            "mysql"
+        } else {
+            "mariadb"
+        };
         let password = files.dir.join("run").join(format!("{part}-owner.password"));
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &stage.hub_namespace()]).arg(files.binary("powerpole"));
+        command
+            .args(["netns", "exec", &stage.hub_namespace()])
+            .arg(files.binary("powerpole"));
         command.args(["database", "install", "--host", &HUB.to_string()]);
-        command.args(["--port", &cluster.port.to_string(), "--user", "root", "--password-file"]).arg(password);
-        command.arg("--ca-file").arg(ca).args(["--schemas", &cluster.schemas.join(",")]);
+        command
+            .args([
+                "--port",
+                &cluster.port.to_string(),
+                "--user",
+                "root",
+                "--password-file",
+            ])
+            .arg(password);
+        command
+            .arg("--ca-file")
+            .arg(ca)
+            .args(["--schemas", &cluster.schemas.join(",")]);
         command.args(["--grantor", keys::GRANTOR, "--grantor-password-file"]);
         command.arg(keys::grantor_password(files, cluster));
-        command.arg("--ticket-key-file").arg(keys::ticket_key(files, cluster));
+        command
+            .arg("--ticket-key-file")
+            .arg(keys::ticket_key(files, cluster));
         command.args(["--ticket-key-id", "k1"]);
         output(command, "installing PowerPole's procedures").await?;
     }
@@ -285,10 +341,13 @@ async fn start_control(
 ) -> anyhow::Result<Child> {
     let program = files.binary("powerpole-control");
     let mut keygen = Command::new(&program);
-    keygen.args(["keygen", "--dir"]).arg(files.keys().join("control"));
+    keygen
+        .args(["keygen", "--dir"])
+        .arg(files.keys().join("control"));
     output(keygen, "making control's keys").await?;
     let path = files.dir.join("control.toml");
-    let text = control::config(files, account, ca, times).context("writing control's configuration")?;
+    let text =
+        control::config(files, account, ca, times).context("writing control's configuration")?;
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     let env = [
         ("AWS_ENDPOINT_URL", format!("http://{AWS}")),
@@ -300,21 +359,55 @@ async fn start_control(
     let argv = words(&program, &["run", "--config"], &[path.into_os_string()]);
     let control = hub.spawn("control", &argv, &env)?;
     let mut probe = Command::new("ip");
-    probe.args(["netns", "exec", &stage.hub_namespace(), "curl", "--silent", "--fail", "--retry", "60"]);
-    probe.args(["--retry-delay", "1", "--retry-connrefused", "--max-time", "30"]);
+    probe.args([
+        "netns",
+        "exec",
+        &stage.hub_namespace(),
+        "curl",
+        "--silent",
+        "--fail",
+        "--retry",
+        "60",
+    ]);
+    probe.args([
+        "--retry-delay",
+        "1",
+        "--retry-connrefused",
+        "--max-time",
+        "30",
+    ]);
     probe.arg(format!("http://{CONTROL_BASTIONS}/healthz"));
     output(probe, "waiting for control")
         .await
-        .with_context(|| format!("control did not start; see {}", stage.logs().join("control.log").display()))?;
+        .with_context(|| {
+            format!(
+                "control did not start; see {}",
+                stage.logs().join("control.log").display()
+            )
+        })?;
     Ok(control)
 }
 
-async fn client_config(files: &StageFiles, aws: SocketAddr, gateway: SocketAddr) -> anyhow::Result<()> {
+async fn client_config(
+    files: &StageFiles,
+    aws: SocketAddr,
+    gateway: SocketAddr,
+) -> anyhow::Result<()> {
     let mut command = Command::new(files.binary("powerpole-stage"));
-    command.args(["ssm", "client-config", "--dir"]).arg(files.dir.join("client"));
-    command.args(["--endpoint", &format!("http://{aws}"), "--gateway", &gateway.to_string(), "--aws"]);
+    command
+        .args(["ssm", "client-config", "--dir"])
+        .arg(files.dir.join("client"));
+    command.args([
+        "--endpoint",
+        &format!("http://{aws}"),
+        "--gateway",
+        &gateway.to_string(),
+        "--aws",
+    ]);
     command.arg(files.python("aws"));
-    output(command, "writing the people's AWS profiles").await.map(|_| ())
+    output(command, "writing the people's AWS profiles")
+        .await
+        .map(|_| ())
 }
 
 async fn output(mut command: Command, what: &str) -> anyhow::Result<Vec<u8>> {

@@ -69,15 +69,26 @@ pub(crate) async fn up(args: Up) -> anyhow::Result<ExitCode> {
         if let Ok(page) = std::fs::read_to_string(&page) {
             say(&std::fs::read_to_string(&log).unwrap_or_default());
             say(&format!("The stage is up. Workspace page: {page}"));
-            say(&format!("A shell as alice: eval \"$({} env --name {} --as alice)\"", files.binary("powerpole-stage").display(), stage.name()));
+            say(&format!(
+                "A shell as alice: eval \"$({} env --name {} --as alice)\"",
+                files.binary("powerpole-stage").display(),
+                stage.name()
+            ));
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) = serve.try_wait()? {
-            bail!("the stage did not come up ({status}):\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+            bail!(
+                "the stage did not come up ({status}):\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    bail!("the stage did not come up within {} s; see {}", UP_LIMIT.as_secs(), log.display())
+    bail!(
+        "the stage did not come up within {} s; see {}",
+        UP_LIMIT.as_secs(),
+        log.display()
+    )
 }
 
 /// Holds a stage until it is told to end.
@@ -107,7 +118,8 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
     let stage = Stage::open(args.name.parse()?, &files.dir)?;
     let record = files.dir.join("supervisor.json");
     if let Ok(text) = std::fs::read(&record) {
-        let supervisor: Process = serde_json::from_slice(&text).context("reading the supervisor's record")?;
+        let supervisor: Process =
+            serde_json::from_slice(&text).context("reading the supervisor's record")?;
         tokio::task::spawn_blocking(move || supervisor.end(Duration::from_secs(60))).await??;
         let _ = std::fs::remove_file(&record);
     }
@@ -117,7 +129,10 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
     if !left.none() {
         bail!("something is left: {}", serde_json::to_string(&left)?);
     }
-    say(&format!("The stage {} is down; nothing is left of it but its folder.", stage.name()));
+    say(&format!(
+        "The stage {} is down; nothing is left of it but its folder.",
+        stage.name()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -125,8 +140,13 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
 pub(crate) fn env(args: &Env) -> anyhow::Result<ExitCode> {
     let files = StageFiles::of(&args.name)?;
     let path = files.dir.join(format!("env-{}", args.person));
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{} is missing: is the stage up, and is {:?} one of its people?", path.display(), args.person))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{} is missing: is the stage up, and is {:?} one of its people?",
+            path.display(),
+            args.person
+        )
+    })?;
     print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
