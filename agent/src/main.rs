@@ -9,6 +9,6 @@ mod firewall;
 mod session;
 mod sql;
 mod unsafe_os;
-fn main() -> anyhow::Result<()> {
-    Ok(())
+fn main() -> std::process::ExitCode {
+    broker::shim::main(std::env::args_os().skip(1).collect())
 }
