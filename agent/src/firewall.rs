@@ -136,4 +136,37 @@ mod tests {
             assert!(rules.contains(line), "{line}");
         }
     }
+
+    #[test]
+    fn the_kernel_takes_the_rules_twice_and_judges_by_uid() {
+        // A network namespace of its own; without root or nft this says so.
+        let script = r#"
+            ip link set lo up && echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 77
+            python3 -m http.server 3306 --bind 127.0.0.1 >/dev/null 2>&1 & a=$!
+            python3 -m http.server 3307 --bind 127.0.0.1 >/dev/null 2>&1 & b=$!
+            try() { setpriv --reuid="$1" --clear-groups bash -c "exec 3<>/dev/tcp/127.0.0.1/$2" 2>/dev/null; }
+            for n in $(seq 100); do try 0 3306 && try 0 3307 && break; sleep 0.1; done
+            for uid in 0 1002 1001; do for port in 3306 3307; do
+                try $uid $port && echo "$uid $port open" || echo "$uid $port refused"
+            done; done
+            kill $a $b"#;
+        let output = std::process::Command::new("unshare")
+            .args(["--net", "bash", "-c", script])
+            .env(
+                "RULES",
+                rules(1002, 1001, SocketAddr::from(([127, 0, 0, 1], 3306))),
+            )
+            .output();
+        let Some(output) = output
+            .ok()
+            .filter(|o| o.status.code().is_some_and(|c| c == 0))
+        else {
+            eprintln!("SKIPPED: no network namespace with nft to be had here");
+            return;
+        };
+        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = "0 3306 open\n0 3307 open\n1002 3306 open\n1002 3307 refused\n\
+                        1001 3306 refused\n1001 3307 refused\n";
+        assert_eq!(seen, expected);
+    }
 }

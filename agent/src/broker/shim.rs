@@ -5,15 +5,15 @@
 //! through here. ssm-user's processes are not the operator's, whose shell has another uid.
 //!
 //! amazon-ssm-agent also asks `sh -c "id ssm-user"` and the like, as root and without a terminal, before it starts
-//! a session (agent/session/shell/shell_unix.go, agent/session/utility/utility_unix.go). Exactly those go on to
-//! the real shell. Without a broker there is no shell at all.
+//! a session (agent/session/shell/shell_unix.go, agent/session/utility/utility_unix.go). The shim answers exactly
+//! those itself: the unit's `NoExecPaths=` leaves it no other program to run, and it wants none. Without a broker
+//! there is no shell at all.
 
 use super::socket::{Connection, FromBroker, FromShim};
 use rustix::process::{Pid, getppid, getuid};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,11 +35,29 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[must_use]
 enum Purpose {
     /// One of amazon-ssm-agent's own questions.
-    Question,
+    Question(Question),
     /// A login, perhaps with a command.
     Login(Option<String>),
     /// Something that no bastion serves.
     Unserved,
+}
+
+/// What amazon-ssm-agent asks about a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Question {
+    wanted: Wanted,
+    name: String,
+}
+
+/// Which ids are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// `id NAME`
+    Everything,
+    /// `id -u NAME`
+    User,
+    /// `id -g NAME`
+    Group,
 }
 
 /// Decides what `sh` was started for.
@@ -48,28 +66,56 @@ fn purpose(arguments: &[OsString], uid: u32, has_terminal: bool, parent: &Path) 
     match arguments {
         [] => Purpose::Login(None),
         [flag, command] if flag == "-c" => match command.to_str() {
-            Some(command) if uid == 0 && !has_terminal && asker && is_question(command) => {
-                Purpose::Question
-            }
-            Some(command) => Purpose::Login(Some(command.to_owned())),
+            Some(command) => match question(command) {
+                Some(question) if uid == 0 && !has_terminal && asker => Purpose::Question(question),
+                Some(_) | None => Purpose::Login(Some(command.to_owned())),
+            },
             None => Purpose::Unserved,
         },
         _ => Purpose::Unserved,
     }
 }
 
-/// `id NAME`, `id -u NAME` or `id -g NAME`, to the letter.
-fn is_question(command: &str) -> bool {
-    let rest = command.strip_prefix("id ").unwrap_or("");
-    let name = rest
-        .strip_prefix("-u ")
-        .or_else(|| rest.strip_prefix("-g "))
-        .unwrap_or(rest);
-    (1..=32).contains(&name.len())
+/// Reads `id NAME`, `id -u NAME` or `id -g NAME`, to the letter.
+fn question(command: &str) -> Option<Question> {
+    let rest = command.strip_prefix("id ")?;
+    let (wanted, name) = if let Some(name) = rest.strip_prefix("-u ") {
+        (Wanted::User, name)
+    } else if let Some(name) = rest.strip_prefix("-g ") {
+        (Wanted::Group, name)
+    } else {
+        (Wanted::Everything, rest)
+    };
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    let valid = (1..=32).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && name.bytes().all(plain);
+    valid.then(|| Question {
+        wanted,
+        name: name.to_owned(),
+    })
+}
+
+/// Answers as `id` would; exit code 1 when there is no such user.
+fn answer(question: &Question) -> ExitCode {
+    let Ok(Some(user)) = nix::unistd::User::from_name(&question.name) else {
+        eprintln!("id: '{}': no such user", question.name);
+        return ExitCode::FAILURE;
+    };
+    let (uid, gid) = (user.uid, user.gid);
+    match question.wanted {
+        Wanted::User => println!("{uid}"),
+        Wanted::Group => println!("{gid}"),
+        Wanted::Everything => {
+            let group = nix::unistd::Group::from_gid(gid).ok().flatten();
+            let group = group.map_or_else(|| gid.to_string(), |group| group.name);
+            println!(
+                "uid={uid}({}) gid={gid}({group}) groups={gid}({group})",
+                user.name
+            );
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs the shim with the arguments that follow `sh`.
@@ -79,13 +125,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         || rustix::termios::isatty(io::stdout())
         || rustix::termios::isatty(io::stderr());
     match purpose(&arguments, getuid().as_raw(), has_terminal, &parent) {
-        Purpose::Question => {
-            let error = std::process::Command::new("/bin/sh")
-                .args(&arguments)
-                .exec();
-            say(&format!("cannot start /bin/sh: {error}"));
-            ExitCode::from(126)
-        }
+        Purpose::Question(question) => answer(&question),
         Purpose::Login(command) => login(command),
         Purpose::Unserved => {
             say("this bastion serves shells and commands only.");
@@ -199,10 +239,21 @@ mod tests {
     }
 
     #[test]
-    fn the_agents_own_questions_reach_the_shell_and_nothing_else_does() {
+    fn the_agents_own_questions_are_answered_and_nothing_else_is() {
         let worker = ASKERS[0];
-        for question in ["id ssm-user", "id -u ssm-user", "id -g operator"] {
-            assert_eq!(purpose_of(question, 0, false, worker), Purpose::Question);
+        for (question, wanted, name) in [
+            ("id ssm-user", Wanted::Everything, "ssm-user"),
+            ("id -u ssm-user", Wanted::User, "ssm-user"),
+            ("id -g operator", Wanted::Group, "operator"),
+        ] {
+            let asked = Question {
+                wanted,
+                name: name.to_owned(),
+            };
+            assert_eq!(
+                purpose_of(question, 0, false, worker),
+                Purpose::Question(asked)
+            );
             for (uid, terminal, parent) in [
                 (1001, false, worker),
                 (0, true, worker),

@@ -42,7 +42,12 @@ pub(crate) struct SystemdShells {
 }
 
 const SLICE: &str = "powerpole.slice";
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where systemd's hierarchy lies: the one of cgroup v2, or, on machines with the old ones, one of these.
+const CGROUPS: [&str; 3] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup/systemd",
+];
 /// Shells that do not end by themselves are killed after this time.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -151,32 +156,51 @@ impl Shells for SystemdShells {
             .status();
         // A unit that is gone already makes `stop` fail; the cgroup is what counts.
         let _ = tokio::time::timeout(STOP_WITHIN * 3, stop).await;
-        empty(&Path::new(CGROUPS).join(SLICE).join(unit)).await
+        empty(&unit).await
     }
 }
 
-/// Waits until nothing lives in the cgroup, and kills what does.
-async fn empty(cgroup: &Path) -> io::Result<()> {
+/// Waits until nothing lives in the unit's cgroup, and kills what does.
+async fn empty(unit: &str) -> io::Result<()> {
     for _ in 0..50 {
-        match std::fs::read_to_string(cgroup.join("cgroup.events")) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // The cgroup went away between opening and reading.
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-            Ok(events) if events.lines().any(|line| line == "populated 0") => return Ok(()),
-            Ok(_) => {
-                // Kills every process of the cgroup at once, those that fork in this moment included.
+        let mut left = Vec::new();
+        for root in CGROUPS {
+            let cgroup = Path::new(root).join(SLICE).join(unit);
+            let before = left.len();
+            collect_processes(&cgroup, &mut left)?;
+            if left.len() > before {
+                // Where the kernel has it, this kills all at once, those that fork in this moment included.
                 let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
             }
         }
+        if left.is_empty() {
+            return Ok(());
+        }
+        for pid in left.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(io::Error::other(format!(
-        "processes are left in {}",
-        cgroup.display()
-    )))
+    Err(io::Error::other(format!("processes are left in {unit}")))
+}
+
+/// Processes of a cgroup and of those below it; none when it is gone.
+fn collect_processes(cgroup: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
+    let gone = |e: &io::Error| {
+        e.kind() == io::ErrorKind::NotFound
+            || e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+    };
+    match std::fs::read_to_string(cgroup.join("cgroup.procs")) {
+        Ok(procs) => pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(e) if gone(&e) => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    for entry in std::fs::read_dir(cgroup)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect_processes(&entry.path(), pids)?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills every process of a uid, until a look at all processes finds none; returns how many looks found some.
@@ -259,10 +283,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_cgroup_that_is_gone_is_empty() {
-        assert!(
-            empty(Path::new("/sys/fs/cgroup/powerpole-none"))
-                .await
-                .is_ok()
-        );
+        assert!(empty("powerpole-none.service").await.is_ok());
     }
 }
