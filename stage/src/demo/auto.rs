@@ -127,7 +127,7 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
         .await?;
     clock.done("the instance terminated itself");
     slack
-        .says(&request, "statements", SHORT)
+        .says(&request, "Final head", SHORT)
         .await
         .context("waiting for the receipt")?;
     let shown = serde_json::to_string(&slack.shown().await?)?;

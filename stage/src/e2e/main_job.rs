@@ -74,7 +74,7 @@ pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> an
     scene.terminated(&open.request, CLOSING).await?;
     scene
         .slack
-        .says(&open.request, "statements", SOON)
+        .says(&open.request, "Final head", SOON)
         .await
         .context("the receipt must come")?;
     let shown = serde_json::to_string(&scene.slack.shown().await?)?;
