@@ -15,7 +15,7 @@ use powerpole_database::{
     ticket::KEY_LEN,
 };
 use powerpole_protocol::secret::Secret;
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 use zeroize::Zeroizing;
 
 /// How long the event gets to run for the first time.
@@ -556,18 +556,16 @@ where
         })
 }
 
+/// A reader who closed the pipe has seen enough: errors of writing are not ours to report.
 fn show(found: &[Finding]) {
+    let mut out = std::io::stdout().lock();
     if found.is_empty() {
-        println!("nothing is wrong");
+        let _ = writeln!(out, "nothing is wrong");
     }
     for finding in found {
-        println!(
-            "{} {}: {}",
-            finding.severity.as_str(),
-            finding.code,
-            finding.what
-        );
-        println!("    mend: {}", finding.mend);
+        let severity = finding.severity.as_str();
+        let _ = writeln!(out, "{severity} {}: {}", finding.code, finding.what);
+        let _ = writeln!(out, "    mend: {}", finding.mend);
     }
 }
 

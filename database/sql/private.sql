@@ -17,8 +17,8 @@ CREATE DEFINER={{definer}} PROCEDURE powerpole.note(
   p_called VARCHAR(32), p_request TEXT, p_outcome VARCHAR(32), p_detail TEXT)
 SQL SECURITY DEFINER
 BEGIN
-  INSERT INTO powerpole.calls (called_at, called_by, called, request, outcome, detail)
-    VALUES (UNIX_TIMESTAMP(SYSDATE()), LEFT(USER(), 300), p_called, LEFT(p_request, 64), p_outcome, LEFT(p_detail, 128));
+  INSERT INTO powerpole.calls (called_at, id, called_by, called, request, outcome, detail)
+    VALUES (UNIX_TIMESTAMP(SYSDATE()), UUID(), LEFT(USER(), 300), p_called, LEFT(p_request, 64), p_outcome, LEFT(p_detail, 128));
   COMMIT;
 END
 $$

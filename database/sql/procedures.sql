@@ -56,11 +56,12 @@ this: BEGIN
     IF v_exists > 0 THEN
       CALL powerpole.refuse('open_account', p_request, 'account_exists', 'an account of that name and host exists');
     END IF;
-    INSERT INTO powerpole.accounts (request, account, host, level, schema_names, state, nonce, key_id, authentication,
+    UPDATE powerpole.counter SET last = last + 1 WHERE id = 1;
+    SELECT last INTO v_id FROM powerpole.counter WHERE id = 1;
+    INSERT INTO powerpole.accounts (id, request, account, host, level, schema_names, state, nonce, key_id, authentication,
         opened_by, opened_at, not_after, lease_until)
-      VALUES (p_request, p_account, v_host, p_level, p_schemas, 'opening', p_nonce, p_key_id,
+      VALUES (v_id, p_request, p_account, v_host, p_level, p_schemas, 'opening', p_nonce, p_key_id,
         SHA2(p_authentication, 256), LEFT(USER(), 300), v_now, p_not_after, v_now + v_lease_s);
-    SET v_id = LAST_INSERT_ID();
     -- Committed before the account exists: whatever stops us from here on, the event finds the row.
     COMMIT;
     CALL powerpole.attempt(CONCAT('CREATE USER ', {{create_user}}), v_error);

@@ -28,9 +28,10 @@ CALL powerpole.install_guard()
 $$
 DROP PROCEDURE powerpole.install_guard
 $$
--- All times are unix seconds of the server's own clock.
+-- All times are unix seconds of the server's own clock. Nothing here is AUTO_INCREMENT: a caller who sets
+-- insert_id for the session would choose the next value, and the largest one would end the table's life.
 CREATE TABLE IF NOT EXISTS powerpole.accounts (
-  id               BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  id               BIGINT UNSIGNED NOT NULL PRIMARY KEY,
   request          VARCHAR(30)  NOT NULL,
   account          VARCHAR(32)  NOT NULL,
   host             VARCHAR(15)  NOT NULL,
@@ -55,15 +56,22 @@ CREATE TABLE IF NOT EXISTS powerpole.accounts (
   KEY by_request (request)
 ) ENGINE=InnoDB
 $$
+CREATE TABLE IF NOT EXISTS powerpole.counter (
+  id   TINYINT         NOT NULL PRIMARY KEY,
+  last BIGINT UNSIGNED NOT NULL COMMENT 'id of the newest account'
+) ENGINE=InnoDB
+$$
+INSERT IGNORE INTO powerpole.counter (id, last) VALUES (1, 0)
+$$
 CREATE TABLE IF NOT EXISTS powerpole.calls (
-  id        BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   called_at BIGINT       NOT NULL,
+  id        CHAR(36)     NOT NULL,
   called_by VARCHAR(300) NOT NULL,
   called    VARCHAR(32)  NOT NULL,
   request   VARCHAR(64)      NULL,
   outcome   VARCHAR(32)  NOT NULL,
   detail    VARCHAR(128)     NULL,
-  KEY by_time (called_at)
+  PRIMARY KEY (called_at, id)
 ) ENGINE=InnoDB
 $$
 CREATE TABLE IF NOT EXISTS powerpole.nonces (

@@ -47,7 +47,7 @@ impl Dialect {
                 Err(unsupported())
             };
         }
-        if number >= (8, 0, 21) && number < (10, 0, 0) {
+        if ((8, 0, 21)..(10, 0, 0)).contains(&number) {
             Ok(Self::MySql)
         } else {
             Err(unsupported())

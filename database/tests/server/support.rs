@@ -141,13 +141,7 @@ impl Server {
         password: &str,
         from: &str,
     ) -> Result<Conn, mysql_async::Error> {
-        let port = forward(from, ([127, 0, 0, 1], self.owner.tcp_port()).into()).await;
-        let opts = OptsBuilder::default()
-            .ip_or_hostname("127.0.0.1")
-            .tcp_port(port)
-            .user(Some(user))
-            .pass(Some(password));
-        Conn::new(options(opts.into())).await
+        login_at(self.owner.tcp_port(), user, password, from).await
     }
 
     pub async fn grantor(&self, from: &str) -> Conn {
@@ -223,6 +217,22 @@ impl Server {
             .unwrap();
         found > 0
     }
+}
+
+/// A login on whichever server listens on `port`.
+pub async fn login_at(
+    port: u16,
+    user: &str,
+    password: &str,
+    from: &str,
+) -> Result<Conn, mysql_async::Error> {
+    let near = forward(from, ([127, 0, 0, 1], port).into()).await;
+    let opts = OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(near)
+        .user(Some(user))
+        .pass(Some(password));
+    Conn::new(options(opts.into())).await
 }
 
 pub fn open_arguments(ticket: &Ticket, last: impl Into<Value>) -> Vec<Value> {

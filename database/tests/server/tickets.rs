@@ -364,3 +364,169 @@ async fn nothing_opens_while_the_event_does_not_run() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_callers_session_settings_cannot_spoil_the_registry() {
+    on_each("session settings", |server| async move {
+        let mut owner = server.owner().await;
+        for set in [
+            "SET insert_id = 18446744073709551615",
+            "SET SESSION auto_increment_increment = 65535, SESSION unique_checks = 0",
+            "SET SESSION autocommit = 0, SESSION completion_type = 1",
+            "SET SESSION sql_select_limit = 0, SESSION sql_safe_updates = 1",
+            "SET SESSION sql_auto_is_null = 1, SESSION group_concat_max_len = 4",
+            "START TRANSACTION",
+        ] {
+            let mut grantor = server.grantor("127.0.0.3").await;
+            let ticket = server.ticket("alice", "READ", 600).await;
+            let mut forged = ticket.clone();
+            flip_last(&mut forged.mac);
+            // What a server does not know cannot be abused there.
+            let _ = grantor.query_drop(set).await;
+            let arguments = open_arguments(&forged, server.authentication());
+            assert_eq!(
+                call(&mut grantor, "open_account", arguments).await,
+                Err("ticket_refused".into()),
+                "{}: {set}",
+                server.name
+            );
+            let _ = grantor.query_drop("ROLLBACK").await;
+            let _ = grantor.query_drop(set).await;
+            let arguments = open_arguments(&ticket, server.authentication());
+            call(&mut grantor, "open_account", arguments.clone())
+                .await
+                .unwrap();
+            let _ = grantor.query_drop("ROLLBACK").await;
+            let noted: Vec<String> = owner
+                .exec(
+                    "SELECT outcome FROM powerpole.calls WHERE request = ? ORDER BY outcome",
+                    (ticket.request.as_str(),),
+                )
+                .await
+                .unwrap();
+            assert_eq!(
+                noted,
+                ["opened", "ticket_refused"],
+                "{}: {set}",
+                server.name
+            );
+            let mut plain = server.grantor("127.0.0.3").await;
+            let closed = call(&mut plain, "close_account", own(&ticket))
+                .await
+                .unwrap();
+            assert_eq!(closed["state"], "closed", "{}: {set}", server.name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_while_both_are_valid_and_the_old_one_ends() {
+    on_each("key rotation", |server| async move {
+        let mut owner = server.owner().await;
+        let mut grantor = server.grantor("127.0.0.3").await;
+        let new_key = powerpole_database::ticket_key_statement("k2", &[9; 32]).unwrap();
+        owner.query_drop(new_key).await.unwrap();
+        for (key_id, key) in [("k1", KEY), ("k2", [9; 32])] {
+            let request = server.request().await;
+            let mut ticket = server
+                .unsigned(&request, "alice", "READ", &["app_1"], 600)
+                .await;
+            ticket.key_id = key_id.into();
+            let ticket = ticket.signed(&key);
+            let arguments = open_arguments(&ticket, server.authentication());
+            call(&mut grantor, "open_account", arguments).await.unwrap();
+            call(&mut grantor, "close_account", own(&ticket))
+                .await
+                .unwrap();
+        }
+        let retire = powerpole_database::retire_key_statement("k1").unwrap();
+        owner.query_drop(retire).await.unwrap();
+        let old = server.ticket("alice", "READ", 600).await;
+        assert_eq!(
+            call(
+                &mut grantor,
+                "open_account",
+                open_arguments(&old, server.authentication())
+            )
+            .await,
+            Err("ticket_refused".into())
+        );
+        let retire = powerpole_database::retire_key_statement("k2").unwrap();
+        owner.query_drop(retire).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_installation_is_left_alone() {
+    on_each("downgrade", |server| async move {
+        let mut owner = server.owner().await;
+        let set = |version| {
+            format!("UPDATE powerpole.settings SET value = '{version}' WHERE name = 'version'")
+        };
+        owner.query_drop(set("99")).await.unwrap();
+        let statements =
+            powerpole_database::install_statements(server.dialect, &server.install_options())
+                .unwrap();
+        let mut refused = None;
+        for statement in statements {
+            if let Err(error) = owner.query_drop(&statement).await {
+                refused = Some(code(&error));
+                break;
+            }
+        }
+        owner
+            .query_drop("DROP PROCEDURE IF EXISTS powerpole.install_guard")
+            .await
+            .unwrap();
+        let stamped: String = owner
+            .query_first("SELECT value FROM powerpole.settings WHERE name = 'version'")
+            .await
+            .unwrap()
+            .unwrap();
+        owner.query_drop(set("1")).await.unwrap();
+        assert_eq!(
+            (refused.as_deref(), stamped.as_str()),
+            (Some("downgrade_refused"), "99")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_the_policy_demands_the_audit_log_nothing_opens_without_it() {
+    on_each("audit demanded", |server| async move {
+        let mut owner = server.owner().await;
+        let options = powerpole_database::InstallOptions {
+            require_audit: true,
+            ..server.install_options()
+        };
+        server.install(&mut owner, options).await;
+        let has_plugin = owner
+            .query_drop("SET GLOBAL server_audit_logging = OFF")
+            .await
+            .is_ok();
+        let ticket = server.ticket("alice", "READ", 600).await;
+        let mut grantor = server.grantor("127.0.0.3").await;
+        let arguments = open_arguments(&ticket, server.authentication());
+        let without = call(&mut grantor, "open_account", arguments.clone()).await;
+        assert_eq!(without, Err("audit_off".into()), "{}", server.name);
+        if has_plugin {
+            owner
+                .query_drop("SET GLOBAL server_audit_logging = ON")
+                .await
+                .unwrap();
+            let with = call(&mut grantor, "open_account", arguments).await;
+            owner
+                .query_drop("SET GLOBAL server_audit_logging = OFF")
+                .await
+                .unwrap();
+            with.unwrap();
+            call(&mut grantor, "close_account", own(&ticket))
+                .await
+                .unwrap();
+        }
+    })
+    .await;
+}
