@@ -635,3 +635,13 @@ fn lines_further_out_of_place_than_the_window_end_in_no_verdict_or_the_right_one
     assert!(report.could_not_check.is_some());
     assert_eq!(report.exit_code(false), 2);
 }
+
+#[test]
+fn a_fork_shows_also_where_a_checkpoint_before_it_is_missing() {
+    let mut evidence = small();
+    evidence.lines.extend(common::twin_end());
+    evidence.lines.remove(7);
+    let report = evidence.verify();
+    assert_eq!(report.verdict, Verdict::Tampered, "{report:?}");
+    assert!(report.findings.iter().any(|f| f.rule == Rule::Fork));
+}

@@ -395,7 +395,12 @@ impl Verifier {
     }
 
     pub(super) fn find(&mut self, rule: Rule, seq: u64, detail: &str) {
-        if self.report.findings.len() < 64 {
+        let known = self
+            .report
+            .findings
+            .iter()
+            .any(|old| old.rule == rule && old.seq == seq);
+        if !known && self.report.findings.len() < 64 {
             self.report
                 .findings
                 .push(Finding::new(rule, seq, detail.to_owned()));
