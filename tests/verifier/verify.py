@@ -368,7 +368,8 @@ class Chain:
     def is_good(self, record, key):
         tag = b"powerpole/1/sea\0" if record.kind == "f" else b"powerpole/1/ckp\0"
         message = tag + self.genesis.head + struct.pack(">QQ", record.seq, record.t) + record.salt + record.end.signed
-        return is_signed(key, message, record.end.signature)
+        own = record.end.head == record.previous and record.end.last == record.seq - 1
+        return own and is_signed(key, message, record.end.signature)
 
     def ends(self, epoch, key):
         found = [r for r in self.records.values() if r.end and r.end.epoch == epoch and self.is_good(r, key)]
@@ -394,6 +395,10 @@ class Chain:
                 needs = path[-1].previous
             if needs != self.position.head and needs in self.proven:
                 self.contradictions.add(self.proven[needs].seq + 1)
+                dropped.add(target.head)
+                continue
+            if needs != self.position.head and path[-1].seq - 1 <= self.position.seq:
+                self.contradictions.add(path[-1].seq)
                 dropped.add(target.head)
                 continue
             if needs != self.position.head:
