@@ -2,7 +2,7 @@
 //!
 //! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
 
-use crate::account::Account;
+use crate::account::{Account, Grantor};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
 use crate::config::Config;
@@ -10,7 +10,7 @@ use crate::control::{Control, ControlError, persist};
 use crate::evidence::{Evidence, EvidenceConfig};
 use crate::failure::{Coded, Failure};
 use crate::firewall;
-use crate::handoff::{self, Grantor};
+use crate::handoff;
 use crate::imds::Identity;
 use crate::password;
 use crate::patch;
@@ -164,7 +164,8 @@ pub(crate) async fn boot(
     drop(password);
     let window = window(&answer, Duration::from_secs(handoff.grant.duration_s))
         .ok_or_else(|| Failure::of("ready", &NoDeadline))?;
-    steps.take("deadline", 60 * SECOND, account.set_deadline(window.deadline)).await?;
+    let deadline_s = u64::try_from(window.deadline.as_second()).unwrap_or(0);
+    steps.take("deadline", 60 * SECOND, account.set_deadline(deadline_s)).await?;
     steps.take("timer", 20 * SECOND, crate::power::arm_timer(window.left + CLOSING_GRACE)).await?;
     note(&recorder, "ready", &window.deadline.to_string());
     Ok(window)

@@ -2,13 +2,13 @@
 //!
 //! The only file of the agent that talks to Secrets Manager.
 
+use crate::account::Grantor;
 use crate::clock;
 use crate::failure::{Coded, causes};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use powerpole_protocol::handoff::HandoffError;
 use powerpole_protocol::secret::Secret;
-use serde::Deserialize;
 use std::time::Duration;
 
 /// Wait between two looks, while a secret is not there yet or not gone yet.
@@ -50,15 +50,6 @@ impl Coded for SecretError {
             Self::Grantor => "grantor_malformed",
         }
     }
-}
-
-/// The grantor's login, which can call PowerPole's procedures and nothing else.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Grantor {
-    /// User name.
-    pub(crate) username: String,
-    /// Password.
-    pub(crate) password: Secret,
 }
 
 /// Reads the secret, waiting up to `limit` for it to appear.

@@ -178,7 +178,7 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                 Due::RenewLease if !running.lease => {
                     running.lease = true;
                     let account = Arc::clone(account);
-                    beside.spawn(async move { Event::Lease(account.renew().await) });
+                    beside.spawn(async move { Event::Lease(account.renew().await.map(drop)) });
                 }
                 Due::Heartbeat if !running.heartbeat => {
                     running.heartbeat = true;

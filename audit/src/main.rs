@@ -5,6 +5,7 @@
 
 mod anchors;
 mod aws;
+mod database_command;
 mod error;
 mod export;
 mod export_command;
@@ -24,7 +25,7 @@ const USAGE: u8 = 64;
 #[command(
     name = "powerpole",
     version,
-    about = "Verify and export PowerPole's session evidence"
+    about = "Verify and export PowerPole's session evidence; install its database side"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -37,6 +38,8 @@ enum Command {
     Verify(verify_command::Args),
     /// Write a request's evidence into a directory that `verify` reads without AWS
     Export(export_command::Args),
+    /// What the owner of a cluster installs once: print, apply, check or remove it
+    Database(database_command::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,20 +61,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    ExitCode::from(runtime.block_on(run(cli.command)))
+    runtime.block_on(run(cli.command))
 }
 
-async fn run(command: Command) -> u8 {
+async fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Verify(args) => verify_command::run(&args).await,
         Command::Export(args) => export_command::run(&args).await,
+        Command::Database(args) => return database_command::run(args).await,
     };
     match result {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("could not check: {}", error::chain(&error));
             eprintln!("code: {}", error.code());
-            if error.is_usage() { USAGE } else { 2 }
+            ExitCode::from(if error.is_usage() { USAGE } else { 2 })
         }
     }
 }
