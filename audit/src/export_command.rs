@@ -30,6 +30,23 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         source,
     })?;
 
+    // Ledger, then anchors, then lines: of a session that still runs, the lines are never older than
+    // the heads that they are compared with.
+    let mut ledger = NewFile::create(&args.out, LEDGER)?;
+    ledger.line(&item.to_json())?;
+    ledger.finish()?;
+
+    let objects = aws::bucket::read_anchors(&settings, &places.bucket, &places.prefix).await?;
+    let mut anchors = NewFile::create(&args.out, ANCHORS)?;
+    for object in &objects {
+        let line = serde_json::to_string(object).map_err(|error| CheckError::Anchor {
+            key: object.key.clone(),
+            detail: error.to_string(),
+        })?;
+        anchors.line(&line)?;
+    }
+    anchors.finish()?;
+
     let mut lines = NewFile::create(&args.out, LINES)?;
     let mut events = 0u64;
     aws::logs::read_stream(
@@ -44,22 +61,6 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     .await?;
     lines.finish()?;
 
-    let objects = aws::bucket::read_anchors(&settings, &places.bucket, &places.prefix).await?;
-    let mut anchors = NewFile::create(&args.out, ANCHORS)?;
-    for object in &objects {
-        let line = serde_json::to_string(object).map_err(|error| CheckError::Anchor {
-            key: object.key.clone(),
-            detail: error.to_string(),
-        })?;
-        anchors.line(&line)?;
-    }
-    anchors.finish()?;
-
-    // Read again: the ledger may have moved forward while the lines were fetched.
-    let item = aws::table::read_item(&settings, &args.aws.table()?, &args.request).await?;
-    let mut ledger = NewFile::create(&args.out, LEDGER)?;
-    ledger.line(&item.to_json())?;
-    ledger.finish()?;
     println!(
         "{}: {events} log events, {} anchor versions, 1 ledger item in {}",
         args.request,

@@ -635,3 +635,33 @@ fn lines_further_out_of_place_than_the_window_end_in_no_verdict_or_the_right_one
     assert!(report.could_not_check.is_some());
     assert_eq!(report.exit_code(false), 2);
 }
+
+#[test]
+fn a_fork_shows_also_where_a_checkpoint_before_it_is_missing() {
+    let mut evidence = small();
+    evidence.lines.extend(common::twin_end());
+    evidence.lines.remove(7);
+    let report = evidence.verify();
+    assert_eq!(report.verdict, Verdict::Tampered, "{report:?}");
+    assert!(report.findings.iter().any(|f| f.rule == Rule::Fork));
+}
+
+#[test]
+fn a_copy_of_a_checkpoint_with_another_link_is_foreign_and_no_fork() {
+    let mut evidence = small();
+    for index in [7, 14, 21] {
+        let place = evidence.lines[index].find("\"p\":\"").unwrap() + 5;
+        let mut copy = evidence.lines[index].clone();
+        let other = if copy.as_bytes()[place] == b'A' {
+            "B"
+        } else {
+            "A"
+        };
+        copy.replace_range(place..=place, other);
+        evidence.lines.insert(0, copy.clone());
+        evidence.lines.push(copy);
+    }
+    let report = evidence.verify();
+    assert_eq!(report.verdict, Verdict::Valid, "{report:?}");
+    assert_eq!((report.foreign, report.duplicates), (3, 3));
+}

@@ -217,6 +217,7 @@ impl Verifier {
                     body,
                     signature,
                     salt: *salt,
+                    previous: record.previous,
                     seq: record.seq,
                     t_us: record.t_us,
                 };
@@ -311,11 +312,15 @@ impl Verifier {
         }
     }
 
+    /// A good signature over this very line: the link is signed as the body's head. Without this, a copy
+    /// of a checkpoint with another link would pass for a second end of its epoch.
     pub(super) fn signed(&self, key: &[u8; 32], control: &Control) -> bool {
         let Some(genesis) = &self.genesis else {
             return false;
         };
-        is_signed_by(
+        let own = control.body.head == control.previous
+            && control.body.last == control.seq.saturating_sub(1);
+        own && is_signed_by(
             key,
             &control.body,
             &control.signature,
@@ -395,7 +400,12 @@ impl Verifier {
     }
 
     pub(super) fn find(&mut self, rule: Rule, seq: u64, detail: &str) {
-        if self.report.findings.len() < 64 {
+        let known = self
+            .report
+            .findings
+            .iter()
+            .any(|old| old.rule == rule && old.seq == seq);
+        if !known && self.report.findings.len() < 64 {
             self.report
                 .findings
                 .push(Finding::new(rule, seq, detail.to_owned()));

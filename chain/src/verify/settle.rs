@@ -441,8 +441,20 @@ impl Verifier {
                 });
             }
         }
-        if let Some(key) = old {
-            self.remember_closed(epoch, key, *hash);
+        let Some(key) = old else { return };
+        self.remember_closed(epoch, key, *hash);
+        for other in self.store.controls_of(epoch) {
+            let twin = self.store.control(&other).filter(|_| other != *hash);
+            let seq = twin
+                .filter(|twin| self.signed(&key, twin))
+                .map(|twin| twin.seq);
+            if let Some(seq) = seq {
+                self.find(
+                    Rule::Fork,
+                    seq,
+                    "two different ends of one epoch carry its signature",
+                );
+            }
         }
     }
 

@@ -36,6 +36,7 @@ pub(super) struct Control {
     pub(super) body: CheckpointBody,
     pub(super) signature: [u8; 64],
     pub(super) salt: [u8; 16],
+    pub(super) previous: Hash,
     pub(super) seq: u64,
     pub(super) t_us: u64,
 }
