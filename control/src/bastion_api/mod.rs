@@ -7,11 +7,11 @@ pub mod ready;
 use crate::service::{Service, StepError};
 use answer::{Answered, Refusing};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use powerpole_protocol::callback::{
     self, Answer, Closed, Failed, Heartbeat, Hello, Ready, Refusal,
 };
@@ -21,8 +21,10 @@ use std::time::Duration;
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
-/// No request takes longer.
+/// No message's work takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// No request takes longer, however slowly its body comes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The routes of the bastion API, and `/healthz`.
 pub fn routes(service: Arc<Service>) -> Router {
@@ -34,6 +36,7 @@ pub fn routes(service: Arc<Service>) -> Router {
         .route(callback::CLOSED, post(closed))
         .route(callback::FAILED, post(failed))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(in_time))
         .with_state(service)
 }
 
@@ -51,7 +54,10 @@ async fn failed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
     respond(&service, "failed", to, answer::failed(&service, &message)).await
 }
 
-async fn ready(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+async fn ready(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
     let work = async {
         let (message, item) = answer::open::<Ready>(&service, &envelope).await?;
@@ -60,10 +66,10 @@ async fn ready(State(service): State<Arc<Service>>, Json(envelope): Json<Envelop
     respond(&service, "ready", to, work).await
 }
 
-async fn heartbeat(
-    State(service): State<Arc<Service>>,
-    Json(envelope): Json<Envelope>,
-) -> Response {
+async fn heartbeat(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
     let work = async {
         let (message, item) = answer::open::<Heartbeat>(&service, &envelope).await?;
@@ -72,13 +78,21 @@ async fn heartbeat(
     respond(&service, "heartbeat", to, work).await
 }
 
-async fn closed(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+async fn closed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
     let work = async {
         let (message, item) = answer::open::<Closed>(&service, &envelope).await?;
         answer::closed(&service, &message, item).await
     };
     respond(&service, "closed", to, work).await
+}
+
+async fn in_time(request: Request, next: middleware::Next) -> Response {
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// A message in clear JSON, and the digest of its body.

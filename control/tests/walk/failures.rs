@@ -75,7 +75,7 @@ async fn a_boot_that_takes_too_long_is_tried_again_and_then_given_up() {
     instances.sort();
     assert_eq!(instances, ["running", "terminated"]);
     // The first bastion speaks on: it is told that its time is over.
-    assert_eq!(first.signed(callback::READY, &first.ready()).await.0, 401);
+    assert_eq!(first.signed(callback::READY, &first.ready()).await.0, 409);
     assert_eq!(
         first.clear(callback::HELLO, &first.hello_body()).await.0,
         409
