@@ -97,6 +97,12 @@ fn check_config_says_all_that_is_wrong_at_once() {
         )
     };
     assert_eq!(check(&text), (true, String::new()));
+    let second = "\n[[clusters]]\nid = \"second\"";
+    let (_, cluster) = text
+        .split_once("[[clusters]]\nid = \"orders-prod\"")
+        .unwrap();
+    let (good, said) = check(&format!("{text}{second}{cluster}"));
+    assert!(!good && said.contains("each needs its own"), "{said}");
     std::fs::remove_file(folder.path().join("signing.key")).unwrap();
     std::fs::write(folder.path().join("orders-ticket.key"), "short").unwrap();
     let (good, said) = check(&text);
