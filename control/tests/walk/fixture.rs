@@ -269,7 +269,7 @@ impl Stage {
         self.service.ledger.read(request).await.unwrap().unwrap()
     }
 
-    pub(crate) async fn from_slack(&self, path: &str, body: String) -> Value {
+    pub(crate) async fn slack_says(&self, path: &str, body: String) -> Value {
         let at = self.now().as_second().to_string();
         let signature = sign(&at, &body);
         let (status, text) = post(
@@ -288,7 +288,7 @@ impl Stage {
     }
 
     pub(crate) async fn interact(&self, payload: Value) -> Value {
-        self.from_slack(
+        self.slack_says(
             "/slack/interactions",
             serde_urlencoded::to_string([("payload", payload.to_string())]).unwrap(),
         )
@@ -303,7 +303,7 @@ impl Stage {
     /// Opens the modal as this user and submits it.
     pub(crate) async fn ask(&self, user: &str) -> RequestId {
         let answer = self
-            .from_slack(
+            .slack_says(
                 "/slack/commands",
                 format!("command=%2Fpowerpole&user_id={user}&trigger_id=t0"),
             )

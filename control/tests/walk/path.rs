@@ -176,7 +176,7 @@ async fn only_slack_only_approvers_and_only_others_decide() {
     .await;
     assert_eq!(status, 401);
     let answer = stage
-        .from_slack(
+        .slack_says(
             "/slack/commands",
             "command=%2Fpowerpole&user_id=U0MALLORY&trigger_id=t".into(),
         )
