@@ -164,6 +164,8 @@ pub(crate) struct Stage {
     pub(crate) bastions: SocketAddr,
     pub(crate) slack_endpoint: SocketAddr,
     seconds: Arc<AtomicI64>,
+    /// So many launches are refused for want of capacity.
+    pub(crate) refusing: Arc<AtomicI64>,
     _folder: tempfile::TempDir,
 }
 
@@ -198,7 +200,11 @@ pub(crate) fn write_config(folder: &std::path::Path, slack_url: &str, subnet: &s
 impl Stage {
     pub(crate) async fn start() -> Option<Self> {
         let moto = moto().await?;
-        let settings = aws_settings(&moto.url).await;
+        let refusing = Arc::new(AtomicI64::new(0));
+        let proxy = axum::Router::new()
+            .fallback(pass_on)
+            .with_state((moto.url.clone(), Arc::clone(&refusing)));
+        let settings = aws_settings(&format!("http://{}", serve(proxy).await)).await;
         make_table(&settings).await;
         make_profile(&moto.url).await;
         let ec2 = aws_sdk_ec2::Client::new(&settings);
@@ -244,6 +250,7 @@ impl Stage {
             bastions,
             slack_endpoint,
             seconds,
+            refusing,
             _folder: folder,
         })
     }
@@ -573,6 +580,31 @@ pub(crate) async fn make_table(settings: &aws_config::SdkConfig) {
         .send()
         .await
         .unwrap();
+}
+
+/// AWS as control sees it: moto, but for launches that find no capacity.
+async fn pass_on(
+    State((moto, refusing)): State<(String, Arc<AtomicI64>)>,
+    request: axum::extract::Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let launch = String::from_utf8_lossy(&body).contains("Action=RunInstances");
+    if launch && refusing.fetch_sub(1, Ordering::SeqCst) > 0 {
+        let text = "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>none left</Message></Error></Errors><RequestID>x</RequestID></Response>";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .build_http();
+    let mut onward = hyper::Request::builder()
+        .method(parts.method)
+        .uri(format!("{moto}{}", parts.uri));
+    for (name, value) in &parts.headers {
+        onward = onward.header(name, value);
+    }
+    let onward = onward.body(http_body_util::Full::new(body)).unwrap();
+    let response = client.request(onward).await.unwrap();
+    response.map(axum::body::Body::new)
 }
 
 // One call of IAM is not worth its SDK; moto reads the service from the credential's scope.

@@ -9,6 +9,8 @@
 
 mod failures;
 mod fixture;
+mod launches;
+mod ledger;
 mod path;
 mod process;
 mod races;

@@ -212,3 +212,22 @@ async fn only_slack_only_approvers_and_only_others_decide() {
     );
     assert_eq!(stage.instances().await, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_nobody_decides_lapses_and_says_so() {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let request = stage.ask("U0ALICE").await;
+    stage.tick().await;
+    stage.wait(86_400);
+    stage.tick().await;
+    stage.tick().await;
+    let item = stage.item(&request).await;
+    assert_eq!((item.state, item.open), (State::Lapsed, false));
+    let dm = item.post(PostKind::Dm).unwrap();
+    assert!(stage.slack.shows(&dm.ts).contains("Nobody decided in time"));
+    stage.click("U0CAROL", "approve", &request).await;
+    assert_eq!(stage.item(&request).await.state, State::Lapsed);
+    assert_eq!(stage.instances().await, Vec::<String>::new());
+}
