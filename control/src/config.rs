@@ -216,14 +216,15 @@ pub struct Cluster {
     pub grantor_secret: String,
     /// Which ticket key signs.
     pub ticket_key_id: String,
-    /// File with that key: 64 or more hexadecimal digits.
+    /// File with that key: 64 hexadecimal digits, no other cluster's.
     pub ticket_key_file: PathBuf,
     /// Schemas that may be asked for; 1 to 100.
     pub schemas: Vec<SchemaName>,
     /// Levels that may be asked for; all three by default.
     #[serde(default = "all_levels")]
     pub levels: Vec<AccessLevel>,
-    /// The longest window in seconds; 28800.
+    /// The longest window in seconds; 28800. With `times.attempt_timeout_s` and a minute on top it must stay
+    /// within the `max_window_s` that the database was installed with, or it refuses the tickets.
     #[serde(default = "eight_hours")]
     pub max_duration_s: u64,
     /// Email addresses of those who may decide.

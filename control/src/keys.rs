@@ -51,6 +51,9 @@ pub enum KeyError {
     /// Everybody on the machine may read it.
     #[error("{} may be read by everybody; chmod 600 it", .0.display())]
     Open(PathBuf),
+    /// A ticket for one cluster could be spent on the other.
+    #[error("{} holds the ticket key of another cluster; each needs its own", .0.display())]
+    Shared(PathBuf),
     /// Not what is expected.
     #[error("{} does not hold {expected}", path.display())]
     Form {
@@ -146,6 +149,9 @@ impl Keys {
         let mut tickets = BTreeMap::new();
         for cluster in &config.clusters {
             match read_hex(&cluster.ticket_key_file) {
+                Ok(key) if tickets.values().any(|other| *other == key) => {
+                    faults.push(KeyError::Shared(cluster.ticket_key_file.clone()));
+                }
                 Ok(key) => {
                     tickets.insert(cluster.id.clone(), key);
                 }
@@ -260,10 +266,10 @@ fn read_hex(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         .decode(text.expose().as_bytes())
         .ok()
         .map(Zeroizing::new)
-        .filter(|key| key.len() >= 32)
+        .filter(|key| key.len() == 32)
         .ok_or(KeyError::Form {
             path: path.to_owned(),
-            expected: "64 or more hexadecimal digits",
+            expected: "64 hexadecimal digits",
         })
 }
 

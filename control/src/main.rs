@@ -1,6 +1,7 @@
 //! `powerpole-control`: reads arguments and settings, puts the service together, maps the end to an exit code.
 
 use anyhow::Context as _;
+use aws_config::timeout::TimeoutConfig;
 use clap::{Parser, Subcommand};
 use powerpole_control::aws::cloud::Aws;
 use powerpole_control::clock::Clock;
@@ -16,6 +17,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -132,6 +134,13 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let settings = aws_config::defaults(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new(config.region.clone()))
+        // A call that hangs must not hold a launch for longer than its claim in the ledger.
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_attempt_timeout(Duration::from_secs(12))
+                .operation_timeout(Duration::from_secs(30))
+                .build(),
+        )
         .load()
         .await;
     let listeners = Listeners {

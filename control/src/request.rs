@@ -299,7 +299,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_wrong_field_is_told_under_its_own_block() {
-        let cases: [(&str, fn(&mut Form)); 10] = [
+        type Case = (&'static str, fn(&mut Form));
+        let cases: [Case; 10] = [
             (block::CLUSTER, |f| f.cluster = "other".into()),
             (block::LEVEL, |f| f.level = "ROOT".into()),
             (block::SCHEMAS, |f| f.schemas.clear()),

@@ -47,7 +47,7 @@ async fn commands(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = authentic(&service, &headers, &body) {
-        return refused;
+        return refused.into_response();
     }
     let Ok(command) = inbound::slash_command(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -77,7 +77,7 @@ async fn interactions(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = authentic(&service, &headers, &body) {
-        return refused;
+        return refused.into_response();
     }
     let event = match inbound::interaction(&body, service.config.slack.team.as_deref()) {
         Ok(event) => event,
@@ -286,7 +286,7 @@ async fn within<T: Send + 'static>(
         .and_then(Result::ok)
 }
 
-fn authentic(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<(), Response> {
+fn authentic(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<(), StatusCode> {
     let text = |name: &str| {
         headers
             .get(name)
@@ -302,7 +302,7 @@ fn authentic(service: &Service, headers: &HeaderMap, body: &[u8]) -> Result<(), 
     )
     .map_err(|error| {
         tracing::warn!(error = %error, "refused a request that is not Slack's");
-        StatusCode::UNAUTHORIZED.into_response()
+        StatusCode::UNAUTHORIZED
     })
 }
 

@@ -71,6 +71,7 @@ from_bastion!(Ready, Heartbeat, Closed);
 #[derive(Deserialize)]
 struct Who {
     request: RequestId,
+    attempt: Attempt,
 }
 
 /// Opens an envelope with the key that the ledger holds for its sender, and gives the request's item.
@@ -90,6 +91,10 @@ pub async fn open<M: FromBastion>(
         .read(&who.request)
         .await?
         .ok_or(Refusing::Unauthorised("no such request"))?;
+    // Whoever lies about this learns only that a later try has begun.
+    if who.attempt < item.attempt {
+        return Err(Refusing::Superseded);
+    }
     let key = item
         .bastion_key
         .as_deref()

@@ -7,11 +7,11 @@ pub mod ready;
 use crate::service::{Service, StepError};
 use answer::{Answered, Refusing};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use powerpole_protocol::callback::{
     self, Answer, Closed, Failed, Heartbeat, Hello, Ready, Refusal,
 };
@@ -21,8 +21,10 @@ use std::time::Duration;
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
-/// No request takes longer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// No answer waits longer for its work, which goes on; agents wait 20 s.
+const TIMEOUT: Duration = Duration::from_secs(18);
+/// No request takes longer, however slowly its body comes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The routes of the bastion API, and `/healthz`.
 pub fn routes(service: Arc<Service>) -> Router {
@@ -34,6 +36,7 @@ pub fn routes(service: Arc<Service>) -> Router {
         .route(callback::CLOSED, post(closed))
         .route(callback::FAILED, post(failed))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(in_time))
         .with_state(service)
 }
 
@@ -41,44 +44,62 @@ async fn hello(State(service): State<Arc<Service>>, body: Bytes) -> Response {
     let Some((message, to)) = clear::<Hello>(&body) else {
         return malformed();
     };
-    respond(&service, "hello", to, answer::hello(&service, &message)).await
+    let worker = Arc::clone(&service);
+    let work = async move { answer::hello(&worker, &message).await };
+    respond(&service, "hello", to, work).await
 }
 
 async fn failed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
     let Some((message, to)) = clear::<Failed>(&body) else {
         return malformed();
     };
-    respond(&service, "failed", to, answer::failed(&service, &message)).await
+    let worker = Arc::clone(&service);
+    let work = async move { answer::failed(&worker, &message).await };
+    respond(&service, "failed", to, work).await
 }
 
-async fn ready(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+async fn ready(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
-    let work = async {
-        let (message, item) = answer::open::<Ready>(&service, &envelope).await?;
-        ready::ready(&service, &message, item).await
+    let worker = Arc::clone(&service);
+    let work = async move {
+        let (message, item) = answer::open::<Ready>(&worker, &envelope).await?;
+        ready::ready(&worker, &message, item).await
     };
     respond(&service, "ready", to, work).await
 }
 
-async fn heartbeat(
-    State(service): State<Arc<Service>>,
-    Json(envelope): Json<Envelope>,
-) -> Response {
+async fn heartbeat(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
-    let work = async {
-        let (message, item) = answer::open::<Heartbeat>(&service, &envelope).await?;
-        answer::heartbeat(&service, &message, item).await
+    let worker = Arc::clone(&service);
+    let work = async move {
+        let (message, item) = answer::open::<Heartbeat>(&worker, &envelope).await?;
+        answer::heartbeat(&worker, &message, item).await
     };
     respond(&service, "heartbeat", to, work).await
 }
 
-async fn closed(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+async fn closed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) else {
+        return malformed();
+    };
     let to = envelope.digest();
-    let work = async {
-        let (message, item) = answer::open::<Closed>(&service, &envelope).await?;
-        answer::closed(&service, &message, item).await
+    let worker = Arc::clone(&service);
+    let work = async move {
+        let (message, item) = answer::open::<Closed>(&worker, &envelope).await?;
+        answer::closed(&worker, &message, item).await
     };
     respond(&service, "closed", to, work).await
+}
+
+async fn in_time(request: Request, next: middleware::Next) -> Response {
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// A message in clear JSON, and the digest of its body.
@@ -91,11 +112,14 @@ async fn respond(
     service: &Service,
     kind: &'static str,
     to: String,
-    work: impl Future<Output = Result<Answered, Refusing>>,
+    work: impl Future<Output = Result<Answered, Refusing>> + Send + 'static,
 ) -> Response {
-    let worked = tokio::time::timeout(TIMEOUT, work)
-        .await
-        .unwrap_or(Err(Refusing::NotYet("it took too long")));
+    // Beside the connection: an agent that hangs up must not leave a DM written and its claim taken.
+    let running = service.tasks.spawn(work);
+    let worked = match tokio::time::timeout(TIMEOUT, running).await {
+        Ok(Ok(worked)) => worked,
+        Ok(Err(_)) | Err(_) => Err(Refusing::NotYet("it took too long")),
+    };
     match worked {
         Ok(Answered { deadline, commands }) => {
             let answer = Answer {

@@ -18,6 +18,8 @@ use crate::tick::execute;
 use powerpole_protocol::callback::Ready;
 use powerpole_protocol::ledger::State;
 
+/// What the ledger says that the DM shows while nobody may rely on it.
+const STALE: &str = "STALE";
 /// The longest mysql line, in characters.
 const LINE_LIMIT: usize = 500;
 
@@ -39,7 +41,10 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
     if item.post(PostKind::Dm).is_none() {
         let _ = execute::post(service, &item, PostKind::Dm).await?;
     }
-    let claim = to::claim_post(PostKind::Dm, State::Booting, service.clock.now());
+    // From here on the ledger says that the DM shows nothing that may stay: whoever comes after a crash
+    // overwrites it.
+    let claim = to::claim_post(PostKind::Dm, State::Booting, service.clock.now())
+        .set(PostKind::Dm.shown(), STALE);
     let Some(item) = service.apply(&item.request, claim).await? else {
         return Err(Refusing::NotYet("the DM is being written"));
     };
@@ -87,7 +92,7 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
     }
     // The request moved on while Slack was asked: the DM must not go on showing a password.
     let stale = Move::default()
-        .set(PostKind::Dm.shown(), "STALE")
+        .set(PostKind::Dm.shown(), STALE)
         .remove(PostKind::Dm.claim());
     let after = service.apply(&item.request, stale).await?;
     service.nudge(&item.request);

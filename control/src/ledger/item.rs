@@ -276,7 +276,7 @@ impl Item {
         let failed = r
             .number(own::FAILED_ATTEMPT)?
             .is_some_and(|n| n == u64::from(attempt.0));
-        let state: State = r.must(a::STATE, |text| State::parse(text))?;
+        let state: State = r.must(a::STATE, State::parse)?;
         Ok(Self {
             request: r.must(a::REQUEST, parse)?,
             state,

@@ -8,11 +8,14 @@ use crate::ledger::item::{Closing, Item, Post, PostKind};
 use crate::ledger::transitions as to;
 use crate::service::{Service, StepError};
 use crate::slack::view::message::{receipt, render, wanted, warning};
+use futures_util::{StreamExt as _, stream};
 use powerpole_protocol::id::{Attempt, RequestId};
 use powerpole_protocol::ledger::State;
 
 /// A pass over one request ends after so many moves; the next tick goes on.
 const ROUNDS: usize = 12;
+/// So many requests are looked at at once.
+const AT_ONCE: usize = 8;
 /// EC2 may not know an instance yet for this many seconds after its launch.
 const NOT_YET_KNOWN_S: u64 = 60;
 
@@ -20,9 +23,12 @@ const NOT_YET_KNOWN_S: u64 = 60;
 pub async fn tick(service: &Service) {
     match service.ledger.open().await {
         Ok(open) => {
-            for item in open {
-                pursue(service, &item.request).await;
-            }
+            // Slack or AWS that answers one request slowly must not make the others late.
+            stream::iter(open)
+                .for_each_concurrent(AT_ONCE, |item| async move {
+                    pursue(service, &item.request).await;
+                })
+                .await;
         }
         Err(error) => {
             tracing::error!(code = error.code(), error = %error, "the ledger's open requests cannot be read")
@@ -141,13 +147,9 @@ async fn look(service: &Service, item: &Item) -> Result<Progress, StepError> {
     let Some(instance) = &item.instance else {
         return Ok(Progress::Stayed);
     };
-    let now = service.clock.now();
-    let young = item
-        .launched_at
-        .is_some_and(|at| seconds_between(at, now) < NOT_YET_KNOWN_S);
     match service.cloud.state(instance).await? {
         InstanceState::Alive | InstanceState::Ending => Ok(Progress::Stayed),
-        InstanceState::Unknown if young => Ok(Progress::Stayed),
+        InstanceState::Unknown if young(service, item) => Ok(Progress::Stayed),
         InstanceState::Gone | InstanceState::Unknown => match item.state {
             State::Ready => end_lost(service, item, "the instance vanished").await,
             _ => {
@@ -214,6 +216,12 @@ async fn ensure_gone(service: &Service, item: &Item, end: bool) -> Result<Progre
         }
         InstanceState::Alive | InstanceState::Ending => Ok(Progress::Stayed),
     }
+}
+
+fn young(service: &Service, item: &Item) -> bool {
+    let now = service.clock.now();
+    item.launched_at
+        .is_some_and(|at| seconds_between(at, now) < NOT_YET_KNOWN_S)
 }
 
 async fn warn(service: &Service, item: &Item, before_s: u64) -> Result<Progress, StepError> {
