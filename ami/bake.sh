@@ -17,11 +17,12 @@ absent() { say "absent here, not needed: $*"; }
 die() { printf 'bake: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || die "needs root"
-for needed in bin/powerpole-agent files/agent.toml systemd; do
+for needed in bin/powerpole-agent files/agent.toml systemd/powerpole-agent.service \
+    systemd/amazon-ssm-agent.service.d/powerpole.conf; do
     [ -e "$payload/$needed" ] || die "$payload/$needed is missing"
 done
 for command in nft systemctl useradd install dnf; do
-    command -v "$command" >/dev/null || { [ "$command" = dnf ] && absent dnf || die "$command is missing: package lists not applied"; }
+    command -v "$command" >/dev/null || die "$command is missing: package lists not applied"
 done
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -56,19 +57,13 @@ install -d -o root -g root -m 0700 /var/lib/powerpole /var/lib/powerpole/spool
     while IFS= read -r -d '' unit; do
         install -D -o root -g root -m 0644 "$payload/systemd/$unit" "/etc/systemd/system/${unit#./}"
     done
-install -D -o root -g root -m 0644 "$payload/files/amazon-ssm-agent.conf" \
-    /etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/journald.conf" /etc/systemd/journald.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/coredump.conf" /etc/systemd/coredump.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/system.conf" /etc/systemd/system.conf.d/powerpole.conf
 install -D -o root -g root -m 0644 "$payload/files/sysctl.conf" /etc/sysctl.d/90-powerpole.conf
 
 unit_exists() { [ -e "/etc/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ] || [ -e "/lib/systemd/system/$1" ]; }
-if unit_exists powerpole-agent.service; then
-    systemctl --quiet enable powerpole-agent.service
-else
-    die "powerpole-agent.service is not among the units in $payload/systemd"
-fi
+systemctl --quiet enable powerpole-agent.service
 # Timers of ours are started by the agent or enabled by their own [Install] section.
 for timer in /etc/systemd/system/powerpole-*.timer; do
     [ -e "$timer" ] || continue
@@ -77,6 +72,8 @@ done
 # Started last by the agent: "online" then means "ready", and no session comes before the recorder.
 if unit_exists amazon-ssm-agent.service; then
     systemctl --quiet disable amazon-ssm-agent.service
+    # The agent masks it at run time while it patches; a unit in /etc would be stronger than that mask.
+    [ ! -e /etc/systemd/system/amazon-ssm-agent.service ] || die "amazon-ssm-agent.service lies in /etc/systemd/system"
 else
     absent amazon-ssm-agent.service
 fi
@@ -91,12 +88,32 @@ mask sshd.service sshd.socket ssh.service ssh.socket sshd-keygen.target debug-sh
     dnf-makecache.timer dnf-automatic.timer apt-daily.timer apt-daily-upgrade.timer
 systemctl --quiet set-default multi-user.target
 
+# --- patching -----------------------------------------------------------------------------------------------------------
+# A repository whose metadata cannot be had must fail the patch: skipped, dnf says "Nothing to do" and exits 0.
+[ -f /etc/dnf/dnf.conf ] || die "/etc/dnf/dnf.conf is missing"
+for setting in skip_if_unavailable=False best=True; do
+    sed -i "/^[[:space:]]*${setting%%=*}[[:space:]]*=/d" /etc/dnf/dnf.conf
+    sed -i "0,/^\[main\]/s//[main]\n$setting/" /etc/dnf/dnf.conf
+    grep -qx "$setting" /etc/dnf/dnf.conf || die "dnf.conf did not take $setting"
+done
+if grep -lsi '^skip_if_unavailable *= *\(1\|true\|yes\)' /etc/yum.repos.d/*.repo; then
+    sed -i '/^skip_if_unavailable *=/Id' /etc/yum.repos.d/*.repo
+fi
+
 # --- what an operator could climb on ------------------------------------------------------------------------------------
 find / -xdev -type f -perm /6000 -not -path '/proc/*' -print0 | xargs -0 -r chmod a-s
 if command -v getcap >/dev/null; then
     getcap -r /usr /bin /sbin 2>/dev/null | awk '{print $1}' | while IFS= read -r file; do setcap -r "$file"; done
 else
     absent getcap
+fi
+# A patch at boot brings back the bits of what it upgrades; on a root that is mounted nosuid they do nothing.
+if [ -f /etc/fstab ] && grep -qE '^[^#[:space:]]+[[:space:]]+/[[:space:]]' /etc/fstab; then
+    awk '$1 !~ /^#/ && $2 == "/" && ("," $4 ",") !~ /,nosuid,/ { $4 = $4 ",nosuid" } { print }' /etc/fstab >/etc/fstab.powerpole
+    chmod 0644 /etc/fstab.powerpole
+    mv /etc/fstab.powerpole /etc/fstab
+else
+    absent "a root file system in /etc/fstab"
 fi
 rm -rf /root/.ssh /home/*/.ssh /etc/ssh/ssh_host_*
 if [ -d /home/ec2-user ]; then usermod --lock --shell /usr/sbin/nologin ec2-user; else absent ec2-user; fi
@@ -115,7 +132,6 @@ if [ -d /etc/cloud/cloud.cfg.d ]; then
 else
     absent cloud-init
 fi
-if unit_exists systemd-networkd-wait-online.service; then mask systemd-networkd-wait-online.service; fi
 
 # --- nothing of this machine in its copies --------------------------------------------------------------------------------
 : >/etc/machine-id

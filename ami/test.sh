@@ -50,6 +50,7 @@ for unit in sshd.service sshd.socket ssh.service ssh.socket debug-shell.service 
 done
 check "nft is there" test -x "$root/usr/sbin/nft"
 check "mysql is there" test -e "$root/usr/bin/mysql"
+check "a repository that cannot be had fails the patch" grep -qx skip_if_unavailable=False "$root/etc/dnf/dnf.conf"
 check "cores are off" grep -q '^DumpCore=no' "$root/etc/systemd/system.conf.d/powerpole.conf"
 check "the journal is volatile" grep -q '^Storage=volatile' "$root/etc/systemd/journald.conf.d/powerpole.conf"
 
@@ -62,7 +63,8 @@ check "no machine-id" is_empty etc/machine-id
 check "no host name" test ! -e "$root/etc/hostname"
 check "no AWS credentials" nothing "$root/root" "$root/home" -name .aws
 check "no random seed" test ! -e "$root/var/lib/systemd/random-seed"
-check "nothing left in /tmp" nothing "$root/tmp" -mindepth 1
+# A running machine (Packer's) has its services' folders there.
+[ "$root" = / ] || check "nothing left in /tmp" nothing "$root/tmp" -mindepth 1
 
 echo "image: $passed checks passed, $failed failed"
 [ "$failed" = 0 ]

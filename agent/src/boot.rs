@@ -2,15 +2,15 @@
 //!
 //! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
 
-use crate::account::Account;
+use crate::account::{Account, Grantor};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
 use crate::config::Config;
 use crate::control::{Control, ControlError, persist};
-use crate::evidence::{Evidence, EvidenceConfig};
+use crate::evidence::{Evidence, EvidenceConfig, Recorder};
 use crate::failure::{Coded, Failure};
 use crate::firewall;
-use crate::handoff::{self, Grantor};
+use crate::handoff;
 use crate::imds::Identity;
 use crate::password;
 use crate::patch;
@@ -32,7 +32,6 @@ use std::time::Duration;
 /// This build of the agent, as the chain's genesis names it.
 pub(crate) const AGENT: &str = concat!("powerpole-agent ", env!("CARGO_PKG_VERSION"));
 
-const SECOND: Duration = Duration::from_secs(1);
 /// How long a deleted handoff may still be readable.
 const DELETE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -94,50 +93,86 @@ pub(crate) async fn boot(
     let secrets = aws_sdk_secretsmanager::Client::new(&machine.aws);
 
     steps
-        .take("patch", config.patch_limit_s * SECOND, patch::upgrade(config, &document.release))
+        .take(
+            "patch",
+            seconds(config.patch_limit_s),
+            patch::upgrade(config, &document.release),
+        )
         .await?;
 
-    let wait = config.handoff_limit_s * SECOND;
+    let wait = seconds(config.handoff_limit_s);
     let text = steps
-        .take("handoff", wait + 30 * SECOND, handoff::fetch(&secrets, &document.handoff, wait))
+        .take(
+            "handoff",
+            wait + seconds(30),
+            handoff::fetch(&secrets, &document.handoff, wait),
+        )
         .await?;
     steps
-        .take("handoff_gone", DELETE_LIMIT * 2, handoff::delete(&secrets, &document.handoff, DELETE_LIMIT))
+        .take(
+            "handoff_gone",
+            DELETE_LIMIT * 2,
+            handoff::delete(&secrets, &document.handoff, DELETE_LIMIT),
+        )
         .await?;
-    let handoff =
-        Handoff::parse(&text, &document.request, document.attempt, &machine.identity.instance)
-            .map_err(|error| Failure::of("handoff", &handoff::SecretError::Handoff(error)))?;
+    let handoff = Handoff::parse(
+        &text,
+        &document.request,
+        document.attempt,
+        &machine.identity.instance,
+    )
+    .map_err(|error| Failure::of("handoff", &handoff::SecretError::Handoff(error)))?;
     drop(text);
     let hello = hello(machine, &handoff);
     steps
-        .take("hello", 120 * SECOND, persist(90 * SECOND, || machine.control.hello(&hello)))
+        .take(
+            "hello",
+            seconds(120),
+            persist(seconds(90), || machine.control.hello(&hello)),
+        )
         .await?;
     drop(hello);
     let handoff = &*bastion.handoff.insert(handoff);
 
     let evidence = steps
-        .take("genesis", 60 * SECOND, Evidence::begin(evidence_config(machine, handoff), &machine.aws))
+        .take(
+            "genesis",
+            seconds(60),
+            Evidence::begin(evidence_config(machine, handoff), &machine.aws),
+        )
         .await?;
     let evidence = &*bastion.evidence.insert(evidence);
     let recorder = evidence.recorder();
 
-    steps.take("lockdown", 20 * SECOND, firewall::apply(config)).await?;
+    steps
+        .take("lockdown", seconds(20), firewall::apply(config))
+        .await?;
 
     let grantor: Grantor = steps
-        .take("grantor", 30 * SECOND, handoff::grantor(&secrets, &handoff.database.grantor_secret))
+        .take(
+            "grantor",
+            seconds(30),
+            handoff::grantor(&secrets, &handoff.database.grantor_secret),
+        )
         .await?;
     let password = password::generate().map_err(|error| Failure::of("account", &error))?;
     let account = steps
-        .take("account", 60 * SECOND, Account::open(&handoff.database, grantor, &handoff.ticket, &password))
+        .take(
+            "account",
+            seconds(60),
+            Account::open(&handoff.database, grantor, &handoff.ticket, &password),
+        )
         .await?;
     let account = &*bastion.account.insert(Arc::new(account));
-    steps.take("account_works", 60 * SECOND, account.prove(&password)).await?;
-    note(&recorder, "account_opened", account.name_host());
+    steps
+        .take("account_works", seconds(60), account.prove(&password))
+        .await?;
+    note(&recorder, "account_opened", account.name_host())?;
 
     let sql = steps
         .take(
             "sql_endpoint",
-            20 * SECOND,
+            seconds(20),
             SqlEndpoint::start(config, &handoff.database, recorder.clone(), evidence.gate()),
         )
         .await?;
@@ -145,29 +180,62 @@ pub(crate) async fn boot(
     let broker = steps
         .take(
             "broker",
-            20 * SECOND,
-            Broker::start(broker_config(machine, handoff), recorder.clone(), evidence.gate()),
+            seconds(20),
+            Broker::start(
+                broker_config(machine, handoff),
+                recorder.clone(),
+                evidence.gate(),
+            ),
         )
         .await?;
     bastion.broker = Some(broker);
 
     steps
-        .take("ssm_online", (config.ssm_limit_s + 30) * SECOND, ssm::start_and_wait(config))
+        .take(
+            "ssm_online",
+            seconds(config.ssm_limit_s + 30),
+            ssm::start_and_wait(config),
+        )
         .await?;
 
     let ready = ready(machine, evidence, account, sql, &password, steps)?;
-    let limit = config.ready_limit_s * SECOND;
+    let limit = seconds(config.ready_limit_s);
     let answer = steps
-        .take("ready", limit + 30 * SECOND, persist(limit, || machine.control.ready(&ready)))
+        .take(
+            "ready",
+            limit + seconds(30),
+            persist(limit, || machine.control.ready(&ready)),
+        )
         .await?;
     // From here on only the operator has the password.
     drop(password);
     let window = window(&answer, Duration::from_secs(handoff.grant.duration_s))
         .ok_or_else(|| Failure::of("ready", &NoDeadline))?;
-    steps.take("deadline", 60 * SECOND, account.set_deadline(window.deadline)).await?;
-    steps.take("timer", 20 * SECOND, crate::power::arm_timer(window.left + CLOSING_GRACE)).await?;
-    note(&recorder, "ready", &window.deadline.to_string());
+    let deadline_s = u64::try_from(window.deadline.as_second()).unwrap_or(0);
+    steps
+        .take("deadline", seconds(60), account.set_deadline(deadline_s))
+        .await?;
+    steps
+        .take(
+            "timer",
+            seconds(20),
+            crate::power::arm_timer(window.left + CLOSING_GRACE),
+        )
+        .await?;
+    note(&recorder, "ready", &window.deadline.to_string())?;
     Ok(window)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Notes a step of this bastion in the chain.
+fn note(recorder: &Recorder, event: &str, detail: &str) -> Result<(), Failure> {
+    let payload = serde_json::json!({ "event": event, "detail": detail }).to_string();
+    recorder
+        .record(Kind::Event, 0, payload.as_bytes())
+        .map_err(|error| Failure::of("evidence", &error))
 }
 
 /// What systemd grants the agent for closing after the deadline, before it powers off by itself.
@@ -200,8 +268,14 @@ impl Coded for powerpole_protocol::sealed::SealedError {
 fn window(answer: &Answer, duration: Duration) -> Option<Window> {
     let deadline = answer.deadline?;
     let until = deadline.duration_since(clock::utc());
-    let left = Duration::try_from(until).unwrap_or(Duration::ZERO).min(duration);
-    Some(Window { deadline, opened: clock::boottime(), left })
+    let left = Duration::try_from(until)
+        .unwrap_or(Duration::ZERO)
+        .min(duration);
+    Some(Window {
+        deadline,
+        opened: clock::boottime(),
+        left,
+    })
 }
 
 fn hello(machine: &Machine, handoff: &Handoff) -> Hello {

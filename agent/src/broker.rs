@@ -8,7 +8,7 @@ mod peer;
 pub(crate) mod shim;
 mod socket;
 
-use crate::evidence::{EvidenceError, Gate, Recorder};
+use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
 use crate::session::pty::{Pty, Size};
 use crate::session::relay::{Ending, Moved, Relay, Signal};
@@ -135,14 +135,16 @@ impl State {
         let number = self.admitted.fetch_add(1, Ordering::SeqCst) + 1;
         let (signals, inbox) = mpsc::channel(64);
         sessions.insert(number, signals);
-        self.open.send_replace(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
+        self.open
+            .send_replace(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
         Ok((number, inbox))
     }
 
     fn leave(&self, number: u32) {
         let mut sessions = self.sessions();
         sessions.remove(&number);
-        self.open.send_replace(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
+        self.open
+            .send_replace(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
     }
 }
 
@@ -173,10 +175,17 @@ impl Broker {
                     let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
                     std::fs::set_permissions(folder, rights)
                 })
-                .map_err(|source| BrokerError::Listen { path: config.socket.clone(), source })?;
+                .map_err(|source| BrokerError::Listen {
+                    path: config.socket.clone(),
+                    source,
+                })?;
         }
-        let listener = Listener::bind(&config.socket, ssm.gid.as_raw())
-            .map_err(|source| BrokerError::Listen { path: config.socket.clone(), source })?;
+        let listener = Listener::bind(&config.socket, ssm.gid.as_raw()).map_err(|source| {
+            BrokerError::Listen {
+                path: config.socket.clone(),
+                source,
+            }
+        })?;
         let door = Door {
             state: new_state(recorder, gate),
             rule: Rule {
@@ -269,7 +278,9 @@ fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Brok
     let accepting = tokio::spawn(async move {
         let logins = Arc::new(Semaphore::new(MAX_LOGINS));
         loop {
-            let Ok(permit) = Arc::clone(&logins).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&logins).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((connection, peer)) => {
                     let door = Arc::clone(&door);
@@ -288,7 +299,11 @@ fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Brok
             }
         }
     });
-    Broker { state, operator_uid, accepting }
+    Broker {
+        state,
+        operator_uid,
+        accepting,
+    }
 }
 
 /// A login that was admitted and recorded as such.
@@ -317,12 +332,14 @@ impl<S: Shells> Door<S> {
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a login broke off");
                 let pid = peer.pid.as_raw_nonzero().get();
-                self.refuse(connection, pid, peer.uid.as_raw(), None, &Refusal::Protocol).await;
+                self.refuse(connection, pid, peer.uid.as_raw(), None, &Refusal::Protocol)
+                    .await;
                 return None;
             }
             Err(_elapsed) => {
                 let pid = peer.pid.as_raw_nonzero().get();
-                self.refuse(connection, pid, peer.uid.as_raw(), None, &Refusal::Protocol).await;
+                self.refuse(connection, pid, peer.uid.as_raw(), None, &Refusal::Protocol)
+                    .await;
                 return None;
             }
         };
@@ -330,13 +347,16 @@ impl<S: Shells> Door<S> {
         let (pid, facts) = (asked.pid, asked.facts.clone());
         match self.admit(asked) {
             Ok(login) => {
-                let admitted = FromBroker::Admitted { session: login.number };
+                let admitted = FromBroker::Admitted {
+                    session: login.number,
+                };
                 // Should the shim be gone by now, the session ends at its first look at the connection.
                 let _ = connection.send(&admitted).await;
                 Some(login)
             }
             Err(refusal) => {
-                self.refuse(connection, pid, uid, Some(&facts), &refusal).await;
+                self.refuse(connection, pid, uid, Some(&facts), &refusal)
+                    .await;
                 None
             }
         }
@@ -347,15 +367,28 @@ impl<S: Shells> Door<S> {
         // if that still lives afterwards.
         let process = PeerProcess::open(peer.pid)?;
         let nonce = nonce()?;
-        connection.send(&FromBroker::Challenge { nonce: nonce.clone() }).await?;
+        connection
+            .send(&FromBroker::Challenge {
+                nonce: nonce.clone(),
+            })
+            .await?;
         let mut received = connection
             .receive()
             .await?
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        let FromShim::Login { nonce: answered, command, term } = received.parse()? else {
+        let FromShim::Login {
+            nonce: answered,
+            command,
+            term,
+        } = received.parse()?
+        else {
             return Err(io::Error::other("a login has to come first"));
         };
-        if answered != nonce || command.as_ref().is_some_and(|c| c.len() > MAX_COMMAND || c.contains('\0')) {
+        if answered != nonce
+            || command
+                .as_ref()
+                .is_some_and(|c| c.len() > MAX_COMMAND || c.contains('\0'))
+        {
             return Err(io::Error::other("the login is not of the form"));
         }
         let sender = received.credentials;
@@ -374,9 +407,18 @@ impl<S: Shells> Door<S> {
         });
         let uid = peer.uid.as_raw();
         Ok(Asked {
-            facts: Facts { uid, same_process, terminals, worker, state },
+            facts: Facts {
+                uid,
+                same_process,
+                terminals,
+                worker,
+                state,
+            },
             pid: process.pid(),
-            request: ShellRequest { command, term: clean_term(&term) },
+            request: ShellRequest {
+                command,
+                term: clean_term(&term),
+            },
             descriptors,
         })
     }
@@ -411,9 +453,21 @@ impl<S: Shells> Door<S> {
                 .map_err(|e| broken(&e))
         };
         let relay = entered().inspect_err(|_| self.state.leave(number))?;
-        let signals = self.state.sessions().get(&number).cloned().ok_or(Refusal::Closed)?;
+        let signals = self
+            .state
+            .sessions()
+            .get(&number)
+            .cloned()
+            .ok_or(Refusal::Closed)?;
         tracing::info!(session = number, ssm_session, owner, "login admitted");
-        Ok(Login { number, signals, inbox, relay, request: asked.request, terminal })
+        Ok(Login {
+            number,
+            signals,
+            inbox,
+            relay,
+            request: asked.request,
+            terminal,
+        })
     }
 
     /// Records a refusal and tells the peer. Counted even when it cannot be recorded.
@@ -428,7 +482,11 @@ impl<S: Shells> Door<S> {
         self.state.refused.fetch_add(1, Ordering::SeqCst);
         let worker = facts.and_then(|facts| facts.worker.as_ref());
         let state = facts.and_then(|facts| facts.state.as_ref());
-        let why = if let Refusal::Broken(why) = refusal { Some(why) } else { None };
+        let why = if let Refusal::Broken(why) = refusal {
+            Some(why)
+        } else {
+            None
+        };
         let record = json!({
             "code": refusal.code(),
             "uid": uid,
@@ -440,14 +498,23 @@ impl<S: Shells> Door<S> {
         });
         let owner = state.map_or("", |state| state.owner.as_str());
         if refusal.is_alarming() {
-            tracing::error!(alarm = true, code = refusal.code(), uid, pid, owner, "login refused");
+            tracing::error!(
+                alarm = true,
+                code = refusal.code(),
+                uid,
+                pid,
+                owner,
+                "login refused"
+            );
         } else {
             tracing::warn!(code = refusal.code(), uid, pid, owner, "login refused");
         }
         if let Err(error) = self.state.recorder.record_json(Kind::Refusal, 0, &record) {
             tracing::error!(code = error.code(), %error, "a refusal was not recorded");
         }
-        let refused = FromBroker::Refused { message: refusal.message().to_owned() };
+        let refused = FromBroker::Refused {
+            message: refusal.message().to_owned(),
+        };
         let told = connection.send(&refused);
         let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
     }
@@ -483,7 +550,11 @@ impl<S: Shells> Door<S> {
             "input_bytes": moved.input,
             "left_behind": cleared.err().map(|e| e.to_string()),
         });
-        if let Err(error) = self.state.recorder.record_json(Kind::SessionEnd, number, &end) {
+        if let Err(error) = self
+            .state
+            .recorder
+            .record_json(Kind::SessionEnd, number, &end)
+        {
             tracing::error!(code = error.code(), %error, "a session's end was not recorded");
         }
         // The terminal gets its modes back before the shim writes to it.
@@ -529,27 +600,45 @@ fn why(ending: &Ending) -> Option<String> {
 
 fn farewell(ending: &Ending) -> (u8, Option<String>) {
     match ending {
-        Ending::Exited(status) => (status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1), None),
+        Ending::Exited(status) => (
+            status
+                .code()
+                .and_then(|c| u8::try_from(c).ok())
+                .unwrap_or(1),
+            None,
+        ),
         Ending::Ended(_) => (0, None),
         Ending::HungUp => (0, None),
-        Ending::Unrecorded(_) => {
-            (1, Some("this session could not be recorded any more, so it was ended.".to_owned()))
-        }
-        Ending::Broken(_) => (1, Some("the terminal failed; start the session again.".to_owned())),
+        Ending::Unrecorded(_) => (
+            1,
+            Some("this session could not be recorded any more, so it was ended.".to_owned()),
+        ),
+        Ending::Broken(_) => (
+            1,
+            Some("the terminal failed; start the session again.".to_owned()),
+        ),
     }
 }
 
 fn nonce() -> io::Result<String> {
     let mut bytes = [0u8; 16];
-    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
+    rand::rngs::SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(io::Error::other)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A terminal type that is safe in an environment.
 fn clean_term(term: &str) -> String {
     let fine = (1..=64).contains(&term.len())
-        && term.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+._".contains(&b));
-    if fine { term.to_owned() } else { "xterm-256color".to_owned() }
+        && term
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-+._".contains(&b));
+    if fine {
+        term.to_owned()
+    } else {
+        "xterm-256color".to_owned()
+    }
 }
 
 /// A command as the session's first record holds it; the rest is in no record, so a longer one is marked.

@@ -26,8 +26,7 @@ impl BootTime {
 /// Now, on CLOCK_BOOTTIME.
 pub(crate) fn boottime() -> BootTime {
     // The kernel refuses only clocks that it does not know; CLOCK_BOOTTIME is there since 2.6.39.
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(Duration::ZERO, Duration::from);
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     BootTime(now)
 }
 

@@ -72,7 +72,12 @@ pub(crate) async fn tell(machine: &Machine, reason: CloseReason, report: Report)
     }
 }
 
-async fn end_sessions(machine: &Machine, bastion: &mut Bastion, reason: CloseReason, report: &mut Report) {
+async fn end_sessions(
+    machine: &Machine,
+    bastion: &mut Bastion,
+    reason: CloseReason,
+    report: &mut Report,
+) {
     if let Some(broker) = &bastion.broker {
         broker.refuse_new();
     }
@@ -108,16 +113,25 @@ async fn close_account(bastion: &mut Bastion, report: &mut Report) {
         let left = ACCOUNT_LIMIT.saturating_sub(clock::boottime().since(start));
         match tokio::time::timeout(left, account.close()).await {
             Ok(Ok(closed)) => {
-                tracing::info!(connections_killed = closed.connections_killed, "the account is gone");
+                tracing::info!(
+                    connections_killed = closed.connections_killed,
+                    "the account is gone"
+                );
                 report.account_gone = true;
                 return;
             }
             Ok(Err(error)) if left > ACCOUNT_PAUSE => {
-                tracing::warn!(error = causes(&error), "the account was not closed, trying again");
+                tracing::warn!(
+                    error = causes(&error),
+                    "the account was not closed, trying again"
+                );
                 tokio::time::sleep(ACCOUNT_PAUSE).await;
             }
             Ok(Err(error)) => {
-                report.remark(format!("the account was not closed, its lease ends it: {}", causes(&error)));
+                report.remark(format!(
+                    "the account was not closed, its lease ends it: {}",
+                    causes(&error)
+                ));
                 return;
             }
             Err(_elapsed) => {
@@ -129,12 +143,20 @@ async fn close_account(bastion: &mut Bastion, report: &mut Report) {
 }
 
 async fn seal(bastion: &mut Bastion, reason: CloseReason, report: &mut Report) {
-    let Some(evidence) = bastion.evidence.take() else { return };
+    let Some(evidence) = bastion.evidence.take() else {
+        return;
+    };
     let head = evidence.head();
-    report.head = Some(ChainHead { seq: head.seq, hash: hex(&head.hash) });
+    report.head = Some(ChainHead {
+        seq: head.seq,
+        hash: hex(&head.hash),
+    });
     match tokio::time::timeout(SEAL_LIMIT, evidence.seal(seal_reason(reason))).await {
         Ok(Ok(outcome)) => {
-            report.head = Some(ChainHead { seq: outcome.head.seq, hash: hex(&outcome.head.hash) });
+            report.head = Some(ChainHead {
+                seq: outcome.head.seq,
+                hash: hex(&outcome.head.hash),
+            });
             report.sealed = outcome.shipped && outcome.anchored;
             if !report.sealed {
                 report.remark("the seal was not both shipped and anchored".to_owned());

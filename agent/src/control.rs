@@ -12,7 +12,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use powerpole_protocol::boot::ControlEndpoint;
 use powerpole_protocol::callback::{
-    Answer, CLOSED, Closed, FAILED, Failed, HEARTBEAT, HELLO, Heartbeat, Hello, READY, Ready, Refusal,
+    Answer, CLOSED, Closed, FAILED, Failed, HEARTBEAT, HELLO, Heartbeat, Hello, READY, Ready,
+    Refusal,
 };
 use powerpole_protocol::envelope::{Envelope, Message, body_digest, parse_key};
 use serde::Serialize;
@@ -81,7 +82,10 @@ impl ControlError {
     /// Whether the same message may be answered later.
     pub(crate) fn may_pass(&self) -> bool {
         // An unsigned or forged answer must not end the wait either: anyone on the path could send one.
-        matches!(self, Self::Unreachable { .. } | Self::Later { .. } | Self::Forged { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Later { .. } | Self::Forged { .. }
+        )
     }
 }
 
@@ -99,8 +103,12 @@ impl Control {
     ///
     /// # Errors
     /// When the endpoint's address or key cannot be used.
-    pub(crate) fn new(endpoint: &ControlEndpoint, bastion: SigningKey) -> Result<Self, ControlError> {
-        let key = parse_key(&endpoint.signing_key).map_err(|_| ControlError::Endpoint("signing key"))?;
+    pub(crate) fn new(
+        endpoint: &ControlEndpoint,
+        bastion: SigningKey,
+    ) -> Result<Self, ControlError> {
+        let key =
+            parse_key(&endpoint.signing_key).map_err(|_| ControlError::Endpoint("signing key"))?;
         let url = endpoint.url.trim_end_matches('/').to_owned();
         let uri: hyper::Uri = url.parse().map_err(|_| ControlError::Endpoint("address"))?;
         if uri.host().is_none() {
@@ -113,7 +121,12 @@ impl Control {
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(https), url, key, bastion })
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(https),
+            url,
+            key,
+            bastion,
+        })
     }
 
     /// Redeems the handoff's token.
@@ -156,29 +169,56 @@ impl Control {
         self.say_signed(CLOSED, closed).await
     }
 
-    async fn say_plainly<M: Serialize>(&self, path: &'static str, message: &M) -> Result<Answer, ControlError> {
+    async fn say_plainly<M: Serialize>(
+        &self,
+        path: &'static str,
+        message: &M,
+    ) -> Result<Answer, ControlError> {
         let body = Zeroizing::new(serialise(path, message)?);
         let digest = body_digest(&body);
         self.post(path, &body, &digest).await
     }
 
-    async fn say_signed<M: Message>(&self, path: &'static str, message: &M) -> Result<Answer, ControlError> {
-        let envelope = Envelope::sign(message, &self.bastion)
-            .map_err(|error| ControlError::Unreachable { path, source: Box::new(error) })?;
-        self.post(path, &serialise(path, &envelope)?, &envelope.digest()).await
+    async fn say_signed<M: Message>(
+        &self,
+        path: &'static str,
+        message: &M,
+    ) -> Result<Answer, ControlError> {
+        let envelope =
+            Envelope::sign(message, &self.bastion).map_err(|error| ControlError::Unreachable {
+                path,
+                source: Box::new(error),
+            })?;
+        self.post(path, &serialise(path, &envelope)?, &envelope.digest())
+            .await
     }
 
-    async fn post(&self, path: &'static str, body: &str, digest: &str) -> Result<Answer, ControlError> {
+    async fn post(
+        &self,
+        path: &'static str,
+        body: &str,
+        digest: &str,
+    ) -> Result<Answer, ControlError> {
         let exchange = self.exchange(path, body);
         let (status, text) = tokio::time::timeout(EXCHANGE_LIMIT, exchange)
             .await
-            .map_err(|error| ControlError::Unreachable { path, source: Box::new(error) })??;
+            .map_err(|error| ControlError::Unreachable {
+                path,
+                source: Box::new(error),
+            })??;
         if status != StatusCode::OK {
             return Err(refusal(path, status, &text));
         }
-        let envelope: Envelope = serde_json::from_slice(&text).map_err(|_| ControlError::Forged { path })?;
-        let answer: Answer = envelope.open(&self.key).map_err(|_| ControlError::Forged { path })?;
-        if answer.to == digest { Ok(answer) } else { Err(ControlError::Forged { path }) }
+        let envelope: Envelope =
+            serde_json::from_slice(&text).map_err(|_| ControlError::Forged { path })?;
+        let answer: Answer = envelope
+            .open(&self.key)
+            .map_err(|_| ControlError::Forged { path })?;
+        if answer.to == digest {
+            Ok(answer)
+        } else {
+            Err(ControlError::Forged { path })
+        }
     }
 
     async fn exchange(
@@ -186,24 +226,34 @@ impl Control {
         path: &'static str,
         body: &str,
     ) -> Result<(StatusCode, bytes::Bytes), ControlError> {
-        let unreachable =
-            |source: Box<dyn std::error::Error + Send + Sync>| ControlError::Unreachable { path, source };
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| {
+            ControlError::Unreachable { path, source }
+        };
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}{path}", self.url))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(bytes::Bytes::copy_from_slice(body.as_bytes())))
             .map_err(|error| unreachable(Box::new(error)))?;
-        let answer = self.client.request(request).await.map_err(|error| unreachable(Box::new(error)))?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| unreachable(Box::new(error)))?;
         let status = answer.status();
-        let text = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await.map_err(unreachable)?;
+        let text = Limited::new(answer.into_body(), ANSWER_LIMIT)
+            .collect()
+            .await
+            .map_err(unreachable)?;
         Ok((status, text.to_bytes()))
     }
 }
 
 fn serialise<M: Serialize>(path: &'static str, message: &M) -> Result<String, ControlError> {
-    serde_json::to_string(message)
-        .map_err(|error| ControlError::Unreachable { path, source: Box::new(error) })
+    serde_json::to_string(message).map_err(|error| ControlError::Unreachable {
+        path,
+        source: Box::new(error),
+    })
 }
 
 fn refusal(path: &'static str, status: StatusCode, text: &[u8]) -> ControlError {
@@ -212,9 +262,16 @@ fn refusal(path: &'static str, status: StatusCode, text: &[u8]) -> ControlError 
         message: "without a reason".to_owned(),
     });
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-        ControlError::Later { path, message: refusal.message }
+        ControlError::Later {
+            path,
+            message: refusal.message,
+        }
     } else {
-        ControlError::Refused { path, code: refusal.code, message: refusal.message }
+        ControlError::Refused {
+            path,
+            code: refusal.code,
+            message: refusal.message,
+        }
     }
 }
 
@@ -232,7 +289,10 @@ where
     loop {
         match exchange().await {
             Err(error) if error.may_pass() && crate::clock::boottime().since(start) < limit => {
-                tracing::warn!(error = causes(&error), "control did not take a message, repeating");
+                tracing::warn!(
+                    error = causes(&error),
+                    "control did not take a message, repeating"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

@@ -77,8 +77,7 @@ impl Evidence {
         let unlocked = sealer::lock_memory().err();
         let identity = sts::caller_identity(aws).await?;
         let anchor_prefix = format!("{}/{}/", identity.user_id, config.genesis.request);
-        let logs =
-            CloudWatchStream::new(aws, &config.places.log_group, &config.places.log_stream);
+        let logs = CloudWatchStream::new(aws, &config.places.log_group, &config.places.log_stream);
         let keeper = Keeper::begin(
             KeeperConfig {
                 spool_dir: config.spool_dir.clone(),
@@ -141,7 +140,11 @@ impl Evidence {
     /// When there is no seal. A seal that was not shipped or anchored in time is told by the outcome.
     pub(crate) async fn seal(self, reason: SealReason) -> Result<SealOutcome, EvidenceError> {
         let outcome = self.0.seal(reason, SEAL_WITHIN).await;
-        if outcome.sealed { Ok(outcome) } else { Err(EvidenceError::SealerGone) }
+        if outcome.sealed {
+            Ok(outcome)
+        } else {
+            Err(EvidenceError::SealerGone)
+        }
     }
 }
 

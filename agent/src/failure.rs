@@ -27,12 +27,20 @@ impl Failure {
             None => error.to_string(),
             Some(source) => format!("{error}: {}", causes(source)),
         };
-        Self { step, code: error.code(), message: shorten(&message) }
+        Self {
+            step,
+            code: error.code(),
+            message: shorten(&message),
+        }
     }
 
     /// The failure of `step` by running out of time.
     pub(crate) fn timed_out(step: &'static str, limit: Duration) -> Self {
-        Self { step, code: "timed_out", message: format!("not done after {} s", limit.as_secs()) }
+        Self {
+            step,
+            code: "timed_out",
+            message: format!("not done after {} s", limit.as_secs()),
+        }
     }
 }
 

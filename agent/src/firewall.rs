@@ -64,7 +64,10 @@ async fn load(rules: &str) -> Result<(), FirewallError> {
         .spawn()
         .map_err(FirewallError::Start)?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(rules.as_bytes()).await.map_err(FirewallError::Start)?;
+        stdin
+            .write_all(rules.as_bytes())
+            .await
+            .map_err(FirewallError::Start)?;
     }
     let output = nft.wait_with_output().await.map_err(FirewallError::Start)?;
     if output.status.success() {
@@ -149,9 +152,15 @@ mod tests {
             kill $a $b"#;
         let output = std::process::Command::new("unshare")
             .args(["--net", "bash", "-c", script])
-            .env("RULES", rules(1002, 1001, SocketAddr::from(([127, 0, 0, 1], 3306))))
+            .env(
+                "RULES",
+                rules(1002, 1001, SocketAddr::from(([127, 0, 0, 1], 3306))),
+            )
             .output();
-        let Some(output) = output.ok().filter(|o| o.status.code().is_some_and(|c| c == 0)) else {
+        let Some(output) = output
+            .ok()
+            .filter(|o| o.status.code().is_some_and(|c| c == 0))
+        else {
             eprintln!("SKIPPED: no network namespace with nft to be had here");
             return;
         };

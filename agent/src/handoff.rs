@@ -2,13 +2,13 @@
 //!
 //! The only file of the agent that talks to Secrets Manager.
 
+use crate::account::Grantor;
 use crate::clock;
 use crate::failure::{Coded, causes};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use powerpole_protocol::handoff::HandoffError;
 use powerpole_protocol::secret::Secret;
-use serde::Deserialize;
 use std::time::Duration;
 
 /// Wait between two looks, while a secret is not there yet or not gone yet.
@@ -46,31 +46,30 @@ impl Coded for SecretError {
             Self::Service { .. } => "secrets_unavailable",
             Self::StillThere(_) => "handoff_not_deleted",
             Self::Handoff(HandoffError::NotOurs { .. }) => "handoff_not_ours",
-            Self::Handoff(HandoffError::Malformed { .. } | HandoffError::Version(_)) => "handoff_malformed",
+            Self::Handoff(HandoffError::Malformed { .. } | HandoffError::Version(_)) => {
+                "handoff_malformed"
+            }
             Self::Grantor => "grantor_malformed",
         }
     }
-}
-
-/// The grantor's login, which can call PowerPole's procedures and nothing else.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Grantor {
-    /// User name.
-    pub(crate) username: String,
-    /// Password.
-    pub(crate) password: Secret,
 }
 
 /// Reads the secret, waiting up to `limit` for it to appear.
 ///
 /// # Errors
 /// [`SecretError::Gone`] when it is not there in time.
-pub(crate) async fn fetch(client: &Client, name: &str, limit: Duration) -> Result<Secret, SecretError> {
+pub(crate) async fn fetch(
+    client: &Client,
+    name: &str,
+    limit: Duration,
+) -> Result<Secret, SecretError> {
     let start = clock::boottime();
     loop {
         match read(client, name).await? {
             Some(secret) => return Ok(secret),
-            None if clock::boottime().since(start) >= limit => return Err(SecretError::Gone(limit)),
+            None if clock::boottime().since(start) >= limit => {
+                return Err(SecretError::Gone(limit));
+            }
             None => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -82,11 +81,19 @@ pub(crate) async fn fetch(client: &Client, name: &str, limit: Duration) -> Resul
 ///
 /// # Errors
 /// When the service refuses, or the secret is still readable after `limit`.
-pub(crate) async fn delete(client: &Client, name: &str, limit: Duration) -> Result<(), SecretError> {
+pub(crate) async fn delete(
+    client: &Client,
+    name: &str,
+    limit: Duration,
+) -> Result<(), SecretError> {
     let start = clock::boottime();
     loop {
-        let deleted =
-            client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await;
+        let deleted = client
+            .delete_secret()
+            .secret_id(name)
+            .force_delete_without_recovery(true)
+            .send()
+            .await;
         if let Err(error) = deleted
             && error.code() != Some("ResourceNotFoundException")
             && error.code() != Some("InvalidRequestException")
@@ -109,10 +116,12 @@ pub(crate) async fn delete(client: &Client, name: &str, limit: Duration) -> Resu
 /// # Errors
 /// When it cannot be read or is not of its form.
 pub(crate) async fn grantor(client: &Client, name: &str) -> Result<Grantor, SecretError> {
-    let secret = read(client, name).await?.ok_or_else(|| SecretError::Service {
-        what: "read the grantor's credential",
-        message: format!("there is no secret {name}"),
-    })?;
+    let secret = read(client, name)
+        .await?
+        .ok_or_else(|| SecretError::Service {
+            what: "read the grantor's credential",
+            message: format!("there is no secret {name}"),
+        })?;
     // serde_json's message may quote the secret, so it is not passed on.
     serde_json::from_str(secret.expose()).map_err(|_| SecretError::Grantor)
 }
@@ -132,5 +141,8 @@ async fn read(client: &Client, name: &str) -> Result<Option<Secret>, SecretError
 }
 
 fn service(what: &'static str, error: &dyn std::error::Error) -> SecretError {
-    SecretError::Service { what, message: causes(error) }
+    SecretError::Service {
+        what,
+        message: causes(error),
+    }
 }

@@ -94,5 +94,8 @@ async fn fetch(client: &Client, path: &'static str) -> Result<String, ImdsError>
         .get(path)
         .await
         .map(String::from)
-        .map_err(|error| ImdsError::Unreachable { path, source: Box::new(error) })
+        .map_err(|error| ImdsError::Unreachable {
+            path,
+            source: Box::new(error),
+        })
 }

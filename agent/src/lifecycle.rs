@@ -5,6 +5,7 @@ use crate::clock;
 use crate::closing::{self, Report};
 use crate::config::Config;
 use crate::control::{Control, ControlError, persist};
+use crate::evidence::Gate;
 use crate::failure::{Coded as _, Failure, causes};
 use crate::imds;
 use crate::patch;
@@ -34,11 +35,18 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let mut steps = Steps::default();
     let outcome = live(config, &mut steps).await;
     if let Err(failure) = &outcome {
-        tracing::error!(step = failure.step, code = failure.code, message = failure.message, "bastion failed");
+        tracing::error!(
+            step = failure.step,
+            code = failure.code,
+            message = failure.message,
+            "bastion failed"
+        );
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // Should systemd refuse, a non-zero exit leads to the unit's FailureAction=poweroff.
-    let off = power::off().await.map_err(|error| Failure::of("power_off", &error));
+    let off = power::off()
+        .await
+        .map_err(|error| Failure::of("power_off", &error));
     outcome.and(off)
 }
 
@@ -64,8 +72,12 @@ async fn live(config: Config, steps: &mut Steps) -> Result<(), Failure> {
 async fn machine(config: Config, steps: &mut Steps) -> Result<Machine, Failure> {
     const LIMIT: Duration = Duration::from_secs(30);
     let client = aws_config::imds::Client::builder().build();
-    let identity = steps.take("identity", LIMIT, imds::identity(&client)).await?;
-    let document = steps.take("boot_document", LIMIT, imds::boot_document(&client)).await?;
+    let identity = steps
+        .take("identity", LIMIT, imds::identity(&client))
+        .await?;
+    let document = steps
+        .take("boot_document", LIMIT, imds::boot_document(&client))
+        .await?;
     let bastion_key = new_key().map_err(|error| Failure::of("boot_document", &error))?;
     let control = Control::new(&document.control, bastion_key.clone())
         .map_err(|error| Failure::of("boot_document", &error))?;
@@ -76,7 +88,15 @@ async fn machine(config: Config, steps: &mut Steps) -> Result<Machine, Failure> 
         .await;
     tracing::info!(request = %document.request, attempt = %document.attempt, instance = %identity.instance, "bastion begins");
     let boot_id = boot_id.trim().to_owned();
-    Ok(Machine { config, identity, document, boot_id, aws, control, bastion_key })
+    Ok(Machine {
+        config,
+        identity,
+        document,
+        boot_id,
+        aws,
+        control,
+        bastion_key,
+    })
 }
 
 fn new_key() -> Result<SigningKey, crate::password::NoRandomness> {
@@ -96,7 +116,10 @@ async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps) {
         steps: steps.times(),
     };
     if let Err(error) = persist(FAILED_LIMIT, || machine.control.failed(&failed)).await {
-        tracing::error!(error = causes(&error), "control did not hear of the failure");
+        tracing::error!(
+            error = causes(&error),
+            "control did not hear of the failure"
+        );
     }
 }
 
@@ -109,14 +132,21 @@ enum Event {
 
 /// Keeps the window until something ends it.
 async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReason {
-    let (Some(handoff), Some(evidence), Some(account), Some(broker), Some(sql)) =
-        (&bastion.handoff, &bastion.evidence, &bastion.account, &bastion.broker, &bastion.sql)
-    else {
+    let (Some(handoff), Some(evidence), Some(account), Some(broker), Some(sql)) = (
+        &bastion.handoff,
+        &bastion.evidence,
+        &bastion.account,
+        &bastion.broker,
+        &bastion.sql,
+    ) else {
         return CloseReason::Failed;
     };
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return CloseReason::Failed };
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return CloseReason::Failed;
+    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
+    let gate = evidence.gate();
     let mut schedule = Schedule::new(window.opened, window.left, &handoff.times);
     let mut beside = JoinSet::new();
     let mut running = Running::default();
@@ -166,10 +196,10 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
             }
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-        let health = evidence.health();
-        if health.lost {
+        if *gate.borrow() == Gate::Ended {
             return CloseReason::EvidenceLost;
         }
+        let health = evidence.health();
         let now = clock::boottime();
         for due in schedule.due(now) {
             match due {
@@ -178,7 +208,7 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                 Due::RenewLease if !running.lease => {
                     running.lease = true;
                     let account = Arc::clone(account);
-                    beside.spawn(async move { Event::Lease(account.renew().await) });
+                    beside.spawn(async move { Event::Lease(account.renew().await.map(drop)) });
                 }
                 Due::Heartbeat if !running.heartbeat => {
                     running.heartbeat = true;
@@ -189,7 +219,10 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                         attempt: handoff.attempt,
                         instance: machine.identity.instance.clone(),
                         count,
-                        head: ChainHead { seq: head.seq, hash: closing::hex(&head.hash) },
+                        head: ChainHead {
+                            seq: head.seq,
+                            hash: closing::hex(&head.hash),
+                        },
                         lag_records: health.lag_records,
                         lag_ms: health.lag_ms,
                         advisories,
@@ -197,7 +230,9 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                         statements: sql.statements(),
                     };
                     let control = machine.control.clone();
-                    beside.spawn(async move { Event::Heartbeat(control.heartbeat(&heartbeat).await) });
+                    beside.spawn(
+                        async move { Event::Heartbeat(control.heartbeat(&heartbeat).await) },
+                    );
                 }
                 // The one before is still on its way.
                 Due::RenewLease | Due::Heartbeat => {}
@@ -206,7 +241,9 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
         if now.since(advisories_at) >= ADVISORIES_EVERY {
             advisories_at = now;
             let (config, release) = (machine.config.clone(), machine.document.release.clone());
-            beside.spawn(async move { Event::Advisories(patch::count_advisories(&config, &release).await) });
+            beside.spawn(async move {
+                Event::Advisories(patch::count_advisories(&config, &release).await)
+            });
         }
     }
 }
@@ -219,9 +256,13 @@ struct Running {
 }
 
 fn ending(answer: &Answer) -> Option<CloseReason> {
-    answer.commands.iter().map(|command| match command {
-        Command::Finish { reason } => *reason,
-    }).next()
+    answer
+        .commands
+        .iter()
+        .map(|command| match command {
+            Command::Finish { reason } => *reason,
+        })
+        .next()
 }
 
 fn warning(left: Duration) -> String {
@@ -232,7 +273,9 @@ fn warning(left: Duration) -> String {
         (m, 0) => format!("{m} minutes"),
         (m, s) => format!("{m} min {s} s"),
     };
-    format!("This bastion ends in {left}. Finish what you are doing: sessions and the account end with it.")
+    format!(
+        "This bastion ends in {left}. Finish what you are doing: sessions and the account end with it."
+    )
 }
 
 #[cfg(test)]

@@ -1,14 +1,108 @@
-//! Scaffold of this branch: the modules, without the product's main.
-#![allow(dead_code, unused_imports)]
+//! PowerPole's agent: the work on a bastion, from power-on to power-off.
+//!
+//! It runs as root on an instance that serves one grant and nothing else. Started as `sh` it is the shim that
+//! leads every login into the broker.
+
+mod account;
+mod boot;
 mod broker;
 mod clock;
+mod closing;
 mod config;
+mod control;
 mod evidence;
 mod failure;
 mod firewall;
+mod handoff;
+mod imds;
+mod lifecycle;
+mod password;
+mod patch;
+mod power;
+mod schedule;
 mod session;
 mod sql;
+mod ssm;
+mod steps;
 mod unsafe_os;
-fn main() -> std::process::ExitCode {
-    broker::shim::main(std::env::args_os().skip(1).collect())
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The agent on a PowerPole bastion.
+#[derive(Parser)]
+#[command(name = "powerpole-agent", version)]
+struct Cli {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = "/etc/powerpole/agent.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the grant that the user data names, then power off.
+    Run,
+    /// Ship what a killed agent left in the spool, without a key.
+    ShipTail,
+    /// Read the configuration and say what is wrong with it.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments
+        .first()
+        .map(|name| Path::new(name).file_name().map(OsString::from));
+    // A login shell's name begins with a hyphen.
+    if let Some(Some(name)) = name
+        && (name == "sh" || name == "-sh")
+    {
+        arguments.remove(0);
+        return broker::shim::main(arguments);
+    }
+    let cli = Cli::parse();
+    start_log();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("powerpole-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> anyhow::Result<()> {
+    let config = config::load(&cli.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    match cli.command {
+        Command::CheckConfig => Ok(()),
+        Command::Run => runtime.block_on(lifecycle::run(config)).map_err(|failure| {
+            anyhow::anyhow!(
+                "{} failed: {} ({})",
+                failure.step,
+                failure.message,
+                failure.code
+            )
+        }),
+        Command::ShipTail => Ok(runtime.block_on(evidence::ship_tail(&config.spool_dir))?),
+    }
+}
+
+/// Operational log to the journal, one JSON object a line; evidence is another system.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,aws_config=warn,hyper=warn"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
 }

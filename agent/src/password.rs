@@ -26,7 +26,8 @@ pub(crate) fn generate() -> Result<Secret, NoRandomness> {
             for byte in pool.iter() {
                 // 248 = 4 × 62: bytes above would favour the first letters.
                 let fair = usize::from(*byte) < ALPHABET.len() * (256 / ALPHABET.len());
-                if let (true, Some(letter)) = (fair, ALPHABET.get(usize::from(*byte) % ALPHABET.len()))
+                if let (true, Some(letter)) =
+                    (fair, ALPHABET.get(usize::from(*byte) % ALPHABET.len()))
                     && password.len() < LENGTH
                 {
                     password.push(char::from(*letter));

@@ -61,7 +61,12 @@ pub(crate) async fn upgrade(config: &Config, release: &str) -> Result<(), PatchE
     }
     let release = format!("--releasever={release}");
     systemctl(&["mask", "--runtime", &config.ssm_unit]).await?;
-    let upgraded = dnf(config, &["--assumeyes", "--refresh", &release, "upgrade"], "dnf upgrade").await;
+    let upgraded = dnf(
+        config,
+        &["--assumeyes", "--refresh", &release, "upgrade"],
+        "dnf upgrade",
+    )
+    .await;
     systemctl(&["unmask", "--runtime", &config.ssm_unit]).await?;
     upgraded?;
     match open_advisories(config, &release).await? {
@@ -86,16 +91,24 @@ async fn open_advisories(config: &Config, release: &str) -> Result<u32, PatchErr
 
 /// Every line of `updateinfo list` is an advisory that applies to an installed package.
 fn count_lines(stdout: &[u8]) -> u32 {
-    let lines = stdout.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let lines = stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty());
     u32::try_from(lines.count()).unwrap_or(u32::MAX)
 }
 
-async fn dnf(config: &Config, arguments: &[&str], what: &'static str) -> Result<Output, PatchError> {
+async fn dnf(
+    config: &Config,
+    arguments: &[&str],
+    what: &'static str,
+) -> Result<Output, PatchError> {
     run(&config.dnf, arguments, what).await
 }
 
 async fn systemctl(arguments: &[&str]) -> Result<(), PatchError> {
-    run(Path::new("/usr/bin/systemctl"), arguments, "systemctl").await.map(|_| ())
+    run(Path::new("/usr/bin/systemctl"), arguments, "systemctl")
+        .await
+        .map(|_| ())
 }
 
 async fn run(program: &Path, arguments: &[&str], what: &'static str) -> Result<Output, PatchError> {
@@ -106,17 +119,31 @@ async fn run(program: &Path, arguments: &[&str], what: &'static str) -> Result<O
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| PatchError::Spawn { program: program.to_owned(), source })?;
+        .map_err(|source| PatchError::Spawn {
+            program: program.to_owned(),
+            source,
+        })?;
     if output.status.success() {
         return Ok(output);
     }
-    Err(PatchError::Failed { what, status: output.status, tail: tail(&output.stderr, &output.stdout) })
+    Err(PatchError::Failed {
+        what,
+        status: output.status,
+        tail: tail(&output.stderr, &output.stdout),
+    })
 }
 
 fn tail(stderr: &[u8], stdout: &[u8]) -> String {
-    let said = if stderr.trim_ascii().is_empty() { stdout } else { stderr };
+    let said = if stderr.trim_ascii().is_empty() {
+        stdout
+    } else {
+        stderr
+    };
     let text = String::from_utf8_lossy(said);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let from = lines.len().saturating_sub(5);
     lines.get(from..).unwrap_or_default().join(" | ")
 }
@@ -128,7 +155,10 @@ mod tests {
     #[test]
     fn advisories_are_counted_by_line() {
         assert_eq!(count_lines(b""), 0);
-        assert_eq!(count_lines(b"ALAS-1 Important/Sec. a-2.0.x86_64\nALAS-2 low/Sec. b\n\n"), 2);
+        assert_eq!(
+            count_lines(b"ALAS-1 Important/Sec. a-2.0.x86_64\nALAS-2 low/Sec. b\n\n"),
+            2
+        );
     }
 
     #[tokio::test]

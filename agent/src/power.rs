@@ -54,7 +54,12 @@ pub(crate) async fn arm_timer(left: Duration) -> Result<(), PowerError> {
 /// # Errors
 /// When systemd refuses; the unit's `FailureAction` is then what remains.
 pub(crate) async fn off() -> Result<(), PowerError> {
-    systemd("power off", "/usr/bin/systemctl", &["--no-block", "poweroff"]).await
+    systemd(
+        "power off",
+        "/usr/bin/systemctl",
+        &["--no-block", "poweroff"],
+    )
+    .await
 }
 
 async fn systemd(what: &'static str, program: &str, arguments: &[&str]) -> Result<(), PowerError> {
@@ -63,10 +68,16 @@ async fn systemd(what: &'static str, program: &str, arguments: &[&str]) -> Resul
         .stdin(Stdio::null())
         .output()
         .await
-        .map_err(|error| PowerError { what, message: error.to_string() })?;
+        .map_err(|error| PowerError {
+            what,
+            message: error.to_string(),
+        })?;
     if output.status.success() {
         Ok(())
     } else {
-        Err(PowerError { what, message: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+        Err(PowerError {
+            what,
+            message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
     }
 }

@@ -48,15 +48,25 @@ impl Schedule {
     /// The schedule of a window that ends `left` from `now`. Warnings that would come later than the window
     /// is long are not given.
     pub(crate) fn new(now: BootTime, left: Duration, times: &BastionTimes) -> Self {
-        let mut warnings: Vec<Duration> =
-            times.warn_before_s.iter().map(|s| Duration::from_secs(*s)).filter(|w| *w < left).collect();
+        let mut warnings: Vec<Duration> = times
+            .warn_before_s
+            .iter()
+            .map(|s| Duration::from_secs(*s))
+            .filter(|w| *w < left)
+            .collect();
         warnings.sort_unstable_by(|a, b| b.cmp(a));
         let every = |s: u64| Duration::from_secs(s.max(1));
         Self {
             deadline: now.plus(left),
             warnings,
-            renew: Repeat { every: every(times.renew_lease_s), next: now },
-            heartbeat: Repeat { every: every(times.heartbeat_s), next: now },
+            renew: Repeat {
+                every: every(times.renew_lease_s),
+                next: now,
+            },
+            heartbeat: Repeat {
+                every: every(times.heartbeat_s),
+                next: now,
+            },
         }
     }
 
@@ -67,7 +77,11 @@ impl Schedule {
         }
         let left = self.left(now);
         let mut due = Vec::new();
-        let passed = self.warnings.iter().take_while(|warning| **warning >= left).count();
+        let passed = self
+            .warnings
+            .iter()
+            .take_while(|warning| **warning >= left)
+            .count();
         if let Some(warning) = self.warnings.drain(..passed).next_back() {
             due.push(Due::Warning(warning));
         }
@@ -109,10 +123,20 @@ mod tests {
         let mut schedule = Schedule::new(at(100), Duration::from_secs(1000), &times());
         assert_eq!(schedule.due(at(100)), [Due::RenewLease, Due::Heartbeat]);
         assert_eq!(schedule.due(at(101)), []);
-        assert_eq!(schedule.due(at(500))[0], Due::Warning(Duration::from_secs(600)));
-        assert!(!schedule.due(at(520)).contains(&Due::Warning(Duration::from_secs(600))));
+        assert_eq!(
+            schedule.due(at(500))[0],
+            Due::Warning(Duration::from_secs(600))
+        );
+        assert!(
+            !schedule
+                .due(at(520))
+                .contains(&Due::Warning(Duration::from_secs(600)))
+        );
         // A pass that slept through two warnings gives the nearer one only.
-        assert_eq!(schedule.due(at(1060))[0], Due::Warning(Duration::from_secs(60)));
+        assert_eq!(
+            schedule.due(at(1060))[0],
+            Due::Warning(Duration::from_secs(60))
+        );
         assert_eq!(schedule.due(at(1100)), [Due::Deadline]);
         assert_eq!(schedule.due(at(2000)), [Due::Deadline]);
     }
@@ -121,7 +145,10 @@ mod tests {
     fn a_short_window_is_not_warned_of_what_it_never_had() {
         let mut schedule = Schedule::new(at(0), Duration::from_secs(90), &times());
         assert_eq!(schedule.due(at(1)), [Due::RenewLease, Due::Heartbeat]);
-        assert_eq!(schedule.due(at(31))[0], Due::Warning(Duration::from_secs(60)));
+        assert_eq!(
+            schedule.due(at(31))[0],
+            Due::Warning(Duration::from_secs(60))
+        );
     }
 
     #[test]

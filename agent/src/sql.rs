@@ -150,7 +150,10 @@ impl SqlEndpoint {
     ) -> Result<Self, SqlError> {
         let (connector, server_name) = tls::connector(target)?;
         let acceptor = tls::acceptor()?;
-        let failed = |source| SqlError::Listen { address: listen, source };
+        let failed = |source| SqlError::Listen {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let endpoint = Arc::new(Endpoint {
@@ -166,7 +169,12 @@ impl SqlEndpoint {
         });
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(serve(Arc::clone(&endpoint), listener, stopped));
-        Ok(Self { endpoint, address, stop, serving })
+        Ok(Self {
+            endpoint,
+            address,
+            stop,
+            serving,
+        })
     }
 
     /// The line that opens the database from the operator's shell, without the password.
@@ -208,7 +216,9 @@ async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, mut stop: watch::
             }
         };
         // Without room the client is told nothing but the end of its connection.
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            continue;
+        };
         let endpoint = Arc::clone(&endpoint);
         open.spawn(async move {
             endpoint.attend(client, peer).await;
@@ -235,7 +245,12 @@ impl Endpoint {
         let recorded = match &outcome {
             Ok(()) => self.note(number, "sql_closed", None),
             Err(Trouble::Refused(refusal)) => {
-                tracing::warn!(connection = number, code = refusal.code(), ?uid, "connection refused");
+                tracing::warn!(
+                    connection = number,
+                    code = refusal.code(),
+                    ?uid,
+                    "connection refused"
+                );
                 let record = json!({"code": refusal.code(), "connection": number, "uid": uid});
                 self.recorder.record_json(Kind::Refusal, 0, &record)
             }

@@ -81,7 +81,11 @@ pub(crate) async fn stop(config: &Config) -> Result<(), SsmError> {
 }
 
 async fn systemctl(verb: &'static str, unit: &str) -> Result<(), SsmError> {
-    let failed = |message| SsmError::Unit { verb, unit: unit.to_owned(), message };
+    let failed = |message| SsmError::Unit {
+        verb,
+        unit: unit.to_owned(),
+        message,
+    };
     let output = Command::new("/usr/bin/systemctl")
         .args([verb, unit])
         .stdin(Stdio::null())
@@ -91,7 +95,9 @@ async fn systemctl(verb: &'static str, unit: &str) -> Result<(), SsmError> {
     if output.status.success() {
         Ok(())
     } else {
-        Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
     }
 }
 
@@ -113,7 +119,10 @@ struct Check {
 /// One look: the reason why the instance is not online, if it is not.
 async fn look(config: &Config) -> Result<(), String> {
     let mut command = Command::new(&config.ssm_cli);
-    command.args(["get-diagnostics", "--output", "json"]).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(["get-diagnostics", "--output", "json"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = tokio::time::timeout(LOOK_LIMIT, command.output())
         .await
         .map_err(|_| "ssm-cli did not answer".to_owned())?
@@ -122,14 +131,21 @@ async fn look(config: &Config) -> Result<(), String> {
 }
 
 /// What ssm-cli checks that must hold before a session can come.
-const REQUIRED: [&str; 3] =
-    ["EC2 IMDS", "Connectivity to ssm endpoint", "AWS Credentials", "Agent service"];
+const REQUIRED: [&str; 4] = [
+    "EC2 IMDS",
+    "Connectivity to ssm endpoint",
+    "AWS Credentials",
+    "Agent service",
+];
 
 fn judge(diagnostics: &[u8]) -> Result<(), String> {
-    let diagnostics: Diagnostics =
-        serde_json::from_slice(diagnostics).map_err(|_| "ssm-cli gave no diagnostics".to_owned())?;
+    let diagnostics: Diagnostics = serde_json::from_slice(diagnostics)
+        .map_err(|_| "ssm-cli gave no diagnostics".to_owned())?;
     for required in REQUIRED {
-        let check = diagnostics.diagnostics_output.iter().find(|check| check.check == required);
+        let check = diagnostics
+            .diagnostics_output
+            .iter()
+            .find(|check| check.check == required);
         match check {
             Some(check) if check.status == "Success" => {}
             Some(check) => return Err(format!("{required}: {} {}", check.status, check.note)),

@@ -26,7 +26,10 @@ impl Steps {
         let start = clock::boottime();
         let outcome = tokio::time::timeout(limit, work).await;
         let ms = u64::try_from(clock::boottime().since(start).as_millis()).unwrap_or(u64::MAX);
-        self.times.push(StepTime { step: step.to_owned(), ms });
+        self.times.push(StepTime {
+            step: step.to_owned(),
+            ms,
+        });
         let outcome = match outcome {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(Failure::of(step, &error)),
@@ -35,7 +38,13 @@ impl Steps {
         match &outcome {
             Ok(_) => tracing::info!(step, ms, "step done"),
             Err(failure) => {
-                tracing::error!(step, ms, code = failure.code, message = failure.message, "step failed");
+                tracing::error!(
+                    step,
+                    ms,
+                    code = failure.code,
+                    message = failure.message,
+                    "step failed"
+                );
             }
         }
         outcome
@@ -52,11 +61,14 @@ mod tests {
     use super::*;
     use crate::control::ControlError;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_step_that_hangs_is_cut_and_named() {
         let mut steps = Steps::default();
         let hang = std::future::pending::<Result<(), ControlError>>();
-        let failure = steps.take("patch", Duration::from_secs(300), hang).await.unwrap_err();
+        let failure = steps
+            .take("patch", Duration::from_millis(20), hang)
+            .await
+            .unwrap_err();
         assert_eq!((failure.step, failure.code), ("patch", "timed_out"));
         assert_eq!(steps.times()[0].step, "patch");
     }

@@ -11,7 +11,9 @@ pub mod attribute {
     pub const REQUEST: &str = "request";
     /// S: [`super::State`].
     pub const STATE: &str = "state";
-    /// S, present while the state is not final: `"open"`; key of the sparse index that tick reads.
+    /// S, `"open"` while work is left: until the state is final and all that follows it is done (messages
+    /// overwritten, receipt posted, instance terminated, handoff deleted). Partition key of the sparse
+    /// index [`super::OPEN_INDEX`] that tick reads.
     pub const OPEN: &str = "open";
     /// S: when the item was made.
     pub const REQUESTED_AT: &str = "requested_at";
@@ -93,8 +95,11 @@ pub mod attribute {
     pub const ADVISORIES: &str = "advisories";
     /// S: when it was closed.
     pub const CLOSED_AT: &str = "closed_at";
-    /// S: why it was closed.
+    /// S: why it was closed: the spelling of [`crate::callback::CloseReason`], or `lost` when the bastion
+    /// went without a word.
     pub const CLOSE_REASON: &str = "close_reason";
+    /// L of S: what did not go as it should, for a person.
+    pub const REMARKS: &str = "remarks";
     /// BOOL: whether the chain was sealed, shipped and anchored.
     pub const SEALED: &str = "sealed";
     /// BOOL: whether the bastion read the account back as gone.
@@ -118,6 +123,9 @@ pub mod attribute {
     /// S: what failed, for a person.
     pub const FAILED_MESSAGE: &str = "failed_message";
 }
+
+/// Name of the sparse index over [`attribute::OPEN`] (partition) and [`attribute::REQUEST`] (sort).
+pub const OPEN_INDEX: &str = "open";
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,6 +5,11 @@
 manifest=$INSTALL_DIR/browser-package.json
 modules=$CACHE/browser-$(content_hash "$manifest")
 
+needs_lists() { ! command -v chromium || ! command -v npm; }
+if needs_lists >/dev/null && [ -z "$(debian_mirror)" ]; then
+    lock apt
+    timed "apt: package lists" apt-get update -q -o DPkg::Lock::Timeout=600
+fi
 if ! command -v chromium >/dev/null; then
     lock apt
     timed "apt: chromium" apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 chromium ||

@@ -2,23 +2,24 @@
 # The bastion's root for the local stage: the Debian base, stubs of what only Amazon has, then ami/bake.sh, the script
 # that Packer runs too.
 #
-#   image.sh --agent FILE --systemd DIR --out LINK [--stage FILE] [--extra DIR]
+#   image.sh --bin DIR [--out FILE] [--systemd DIR] [--extra DIR]
 #
-#   --agent    powerpole-agent            --systemd  the repository's systemd/
-#   --stage    powerpole-stage: stands in for amazon-ssm-agent and ssm-cli
+#   --bin      holds powerpole-agent, and powerpole-stage, which stands in for amazon-ssm-agent, its worker and ssm-cli
+#   --out      gets the finished root's layers, uppermost first, as a JSON array of paths: the value that the stage's
+#              images.json has for an image, an overlay's lower directories; .stage/image.json
+#   --systemd  units, if not this repository's systemd/
 #   --extra    files laid over the root before baking
-#   --out      becomes a symbolic link to the finished root, fit to be an overlay's lower directory
 #
-# A finished root is never written again: it is named by the hash of all that went into it, lies in the cache and serves
-# every clone that has the same. Machines that run on an older one keep it until they end.
+# The bake writes a thin layer over the base. A finished layer is never written again: it is named by the hash of all that
+# went into it, lies in the cache and serves every clone that has the same. Machines that run on an older one keep it
+# until they end.
 . "$(dirname "$0")/lib.sh"
 
 repository=$(cd "$INSTALL_DIR/../.." && pwd)
-agent='' stage='' systemd='' out='' extra=''
+bin='' systemd=$repository/systemd out=$repository/.stage/image.json extra=''
 while [ $# -gt 0 ]; do
     case $1 in
-        --agent) agent=$2 ;;
-        --stage) stage=$2 ;;
+        --bin) bin=$2 ;;
         --systemd) systemd=$2 ;;
         --extra) extra=$2 ;;
         --out) out=$2 ;;
@@ -26,9 +27,10 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-[ -n "$agent" ] && [ -n "$systemd" ] && [ -n "$out" ] || { say "image.sh: --agent, --systemd and --out are needed"; exit 2; }
-[ -z "$stage" ] || [ -f "$stage" ] || { say "image.sh: $stage is missing"; exit 2; }
-[ -f "$agent" ] && [ -d "$systemd" ] || { say "image.sh: $agent or $systemd is missing"; exit 2; }
+agent=$bin/powerpole-agent stage=$bin/powerpole-stage
+for needed in "$agent" "$stage" "$systemd/powerpole-agent.service"; do
+    [ -f "$needed" ] || { say "image.sh: $needed is missing"; exit 2; }
+done
 need_root "chroot, device files"
 
 bash "$INSTALL_DIR/repo.sh"
@@ -37,7 +39,7 @@ base=$(bash "$INSTALL_DIR/image-base.sh")
 inputs() {
     echo "$base"
     readlink -f "$CACHE/repo"
-    cat "$repository/ami/bake.sh" "$INSTALL_DIR/image.sh" "$agent" ${stage:+"$stage"}
+    cat "$repository/ami/bake.sh" "$INSTALL_DIR/image.sh" "$agent" "$stage"
     local directory
     for directory in "$repository/ami/files" "$systemd" "$INSTALL_DIR/image-files" ${extra:+"$extra"}; do
         (cd "$directory" && find . -printf '%P %m %l\n' | sort && find . -type f | sort | xargs cat)
@@ -47,9 +49,10 @@ image=$CACHE/image-$(inputs | sha256sum | cut -c1-12)
 
 finish() {
     mkdir -p "$(dirname "$out")"
-    ln -sfn "$image/root" "$out.$$" && mv -T "$out.$$" "$out"
+    printf '["%s","%s"]\n' "$(json_text "$image/layer")" "$(json_text "$base")" >"$out.$$"
+    mv "$out.$$" "$out"
     touch "$image/.complete"
-    part_ready image "$(basename "$image")" "$image/root"
+    part_ready image "$(basename "$image")" "$image/layer"
     exit 0
 }
 [ -e "$image/.complete" ] && finish
@@ -57,21 +60,21 @@ lock image
 [ -e "$image/.complete" ] && finish
 
 root=$image/root
+layer=$image/layer
 work=$image/work
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root SYSTEMD_OFFLINE=1 chroot "$root" "$@"; }
-# The copy is what takes the time; a file system with reflinks needs none.
+# Runs in a mount namespace of its own, so that a failure at any line leaves no mount behind.
 assemble() {
-    rm -rf "$image"
-    mkdir -p "$work/payload/bin"
-    cp -a --reflink=auto "$base" "$root"
+    mkdir -p "$root" "$layer" "$image/overlay" "$work/payload/bin"
+    mount -t overlay overlay -o "lowerdir=$base,upperdir=$layer,workdir=$image/overlay" "$root"
 
     # Stubs of what only Amazon Linux has.
     cp -a --no-preserve=ownership "$INSTALL_DIR/image-files/." "$root/"
-    if [ -n "$stage" ]; then
-        install -m 0755 "$stage" "$root/usr/bin/powerpole-stage"
-        ln -f "$root/usr/bin/powerpole-stage" "$root/usr/bin/amazon-ssm-agent"
-        ln -f "$root/usr/bin/powerpole-stage" "$root/usr/bin/ssm-cli"
-    fi
+    install -m 0755 "$stage" "$root/usr/bin/powerpole-stage"
+    local name
+    for name in amazon-ssm-agent ssm-agent-worker ssm-session-worker ssm-document-worker ssm-cli; do
+        ln -f "$root/usr/bin/powerpole-stage" "$root/usr/bin/$name"
+    done
     [ -z "$extra" ] || cp -a --no-preserve=ownership "$extra/." "$root/"
     mkdir -p "$root/tmp/rpms"
     cp "$CACHE"/repo/image/*.rpm "$root/tmp/rpms/"
@@ -85,10 +88,12 @@ assemble() {
     cp "$repository/ami/bake.sh" "$work/payload/bake.sh"
     mv "$work/payload" "$root/tmp/payload"
     inside /bin/bash /tmp/payload/bake.sh /tmp/payload
-    rm -rf "$root/tmp/payload" "$work"
+    rm -rf "$root/tmp/payload"
+    bash "$repository/ami/test.sh" "$root"
 }
-timed "image: stubs and bake" assemble || { rm -rf "$image"; part_skipped image "ami/bake.sh failed"; exit 1; }
-bash "$repository/ami/test.sh" "$root" >&2
+rm -rf "$image"
+timed "image: stubs, bake and its tests" unshare --mount --propagation private bash -euo pipefail -c assemble || { rm -rf "$image"; part_skipped image "ami/bake.sh or ami/test.sh failed"; exit 1; }
+rm -rf "$root" "$work" "$image/overlay"
 
 # Of older roots the three newest stay, and whatever is mounted somewhere.
 find "$CACHE" -maxdepth 1 -type d -name 'image-*' -not -name 'image-base-*' -printf '%T@ %p\n' | sort -rn | tail -n +4 |

@@ -68,8 +68,8 @@ initialise() {
 ld_name() { basename "$(find "$lib" -maxdepth 1 -name 'ld-linux-*.so.*' | head -n 1)"; }
 timed "mysql: a template data directory" initialise ||
     { rm -rf "$work"; part_skipped mysql "mysqld --initialize-insecure failed"; exit 0; }
-# Every server made from it gets an id of its own.
-rm -f "$work/template/auto.cnf"
+# Every server made from it gets an id and keys of its own.
+rm -f "$work"/template/{auto.cnf,*.pem}
 
 target=$CACHE/mysql-$version
 rm -rf "$target"

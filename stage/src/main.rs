@@ -4,10 +4,14 @@
 
 mod aws;
 mod clock;
+mod demo;
+mod e2e;
 mod host;
 mod hub;
+mod journey;
 mod parts;
 mod ssm;
+mod supervisor;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +27,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Bring a stage up and leave it running.
+    Up(supervisor::Up),
+    /// Take a stage down, also one that was killed.
+    Down(supervisor::Down),
+    /// Print a person's environment, for `eval`.
+    Env(supervisor::Env),
+    /// Walk through the main job, by hand or without.
+    Demo(demo::Args),
+    /// The end-to-end tests: the main job and the bad cases, on a stage of their own.
+    Test(e2e::Args),
+    /// Hold a stage until it is told to end. Started by `up`.
+    #[command(hide = true)]
+    Serve(supervisor::Serve),
     /// Install and start the outside parts: databases, AWS stand-ins, package repository.
     Parts(parts::Args),
     /// Bring a whole stage up or down, and show where its parts listen.
@@ -44,6 +61,12 @@ async fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
     let outcome = match Cli::parse_from(ssm::command_line(std::env::args_os())).command {
+        Command::Up(args) => supervisor::up(args).await,
+        Command::Down(args) => supervisor::down(args).await,
+        Command::Env(args) => supervisor::env(&args),
+        Command::Demo(args) => demo::run(args).await,
+        Command::Test(args) => e2e::run(args).await,
+        Command::Serve(args) => supervisor::serve(args).await,
         Command::Parts(args) => parts::run(args).await,
         Command::Hub(args) => hub::run(args).await,
         Command::Host(args) => host::run(args).await,

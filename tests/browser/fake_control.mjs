@@ -75,7 +75,8 @@ export class FakeControl {
     await this.call("views.open", { trigger_id: form.trigger_id, view: this.modal() });
   }
 
-  modal() {
+  // Another cluster has other schemas: the modal is updated while it is being filled in.
+  modal(schemas = ["orders", "billing"]) {
     const input = (block_id, label, element, more = {}) =>
       ({ type: "input", block_id, label: text(label), element: { action_id: "value", ...element }, ...more });
     return {
@@ -83,12 +84,12 @@ export class FakeControl {
       title: text("Request a bastion"), submit: text("Ask for approval"), close: text("Cancel"),
       blocks: [
         { type: "section", text: md("A throw-away bastion for *one* piece of work. You get a DM when it is ready.") },
-        input("cluster", "Cluster", { type: "static_select", options: [option("orders-prod", "orders-prod"), option("billing-prod", "billing-prod")], initial_option: option("orders-prod", "orders-prod") }),
+        input("cluster", "Cluster", { type: "static_select", options: [option("orders-prod", "orders-prod"), option("billing-prod", "billing-prod")], initial_option: option("orders-prod", "orders-prod") }, { dispatch_action: true }),
         input("level", "Access", { type: "radio_buttons", initial_option: { ...option("READ", "READ"), description: text("SELECT and SHOW VIEW") }, options: [
           { ...option("READ", "READ"), description: text("SELECT and SHOW VIEW") },
           { ...option("WRITE", "WRITE"), description: text("also INSERT, UPDATE, DELETE") },
           { ...option("ADMIN", "ADMIN"), description: text("also CREATE, ALTER, DROP") }] }),
-        input("schemas", "Schemas", { type: "multi_static_select", options: [option("orders", "orders"), option("billing", "billing")], initial_options: [option("orders", "orders")] }),
+        input("schemas", "Schemas", { type: "multi_static_select", option_groups: schemas.map((name) => ({ label: text(`of ${name}-prod`), options: [option(name, name)] })), initial_options: [option(schemas[0], schemas[0])] }),
         input("minutes", "Minutes", { type: "number_input", is_decimal_allowed: false, min_value: "1", max_value: "240", initial_value: "30" }),
         input("start", "Start", { type: "datetimepicker" }, { optional: true, hint: text("Empty: as soon as it is approved.") }),
         input("reason", "Reason", { type: "plain_text_input", multiline: true, max_length: 500, placeholder: text("What is the work, and for whom?") }, { hint: text("Approvers and auditors read this.") }),
@@ -133,6 +134,12 @@ export class FakeControl {
 
   async action(payload, say) {
     const [action] = payload.actions;
+    if (payload.view) {
+      say(200);
+      const schemas = action.selected_option.value === "orders-prod" ? ["orders", "billing"] : ["billing", "ledger"];
+      await this.call("views.update", { view_id: payload.view.id, hash: payload.view.hash, view: this.modal(schemas) });
+      return;
+    }
     const request = this.requests.get(action.value);
     if (action.action_id === "deny") {
       say(200);

@@ -129,6 +129,7 @@ async function main() {
     await dialog.waitFor();
     assert.equal(control.seen.at(-1).command, "/powerpole");
     assert.equal(control.seen.at(-1).user_id, "U0ALICE0001");
+    assert.deepEqual(await page.locator("dialog .choice-group").allTextContents(), ["of orders-prod", "of billing-prod"]);
     await shot("03-modal");
   });
 
@@ -164,6 +165,18 @@ async function main() {
     await page.waitForSelector(`.failure:has-text("We had some trouble connecting")`);
     await waitFor(() => page.isEnabled("dialog .modal-foot .primary"), "the end of the 3 s");
     assert.equal(await page.inputValue("#i-modal-minutes"), "45");
+  });
+
+  await step("what is typed outlives an update by control, and what is no longer offered goes", async () => {
+    await page.selectOption("#i-modal-cluster", "billing-prod");
+    await page.waitForSelector("dialog input[value=ledger]");
+    assert.equal(await page.inputValue("#i-modal-reason"), "short");
+    assert.equal(await page.inputValue("#i-modal-minutes"), "45");
+    assert.ok(await page.isChecked("dialog input[value=billing]"), "still offered, still chosen");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "i-modal-cluster", "the focus stays");
+    await page.selectOption("#i-modal-cluster", "orders-prod");
+    await page.waitForSelector("dialog input[value=orders]");
+    await page.check("dialog input[value=orders]");
   });
 
   await step("what is typed outlives a reload", async () => {
@@ -203,6 +216,28 @@ async function main() {
     assert.equal(await page.evaluate(() => window.owned), undefined);
     assert.equal(await page.locator(`#messages img[src="x"], #messages script`).count(), 0);
     await shot("05-approval");
+  });
+
+  await step("every kind of block takes hostile text as text, and no link runs a script", async () => {
+    const plain = { type: "plain_text", text: HOSTILE.slice(0, 70) };
+    const evil = "javascript:window.owned=1";
+    await control.call("chat.postMessage", { channel: "C0APPROVALS", text: "hostile", blocks: [
+      { type: "header", text: plain },
+      { type: "section", text: { type: "mrkdwn", text: `${HOSTILE} <${evil}|click> <!date^1795428000^{date}^${evil}|x> <@U0<b>> \`<${evil}>\` *${HOSTILE}* \`\`\`${HOSTILE}\`\`\`` },
+        fields: [plain], accessory: { type: "button", action_id: "evil", text: plain, url: evil } },
+      { type: "context", elements: [{ type: "mrkdwn", text: HOSTILE }, { type: "image", image_url: "https://example.com/pixel.png", alt_text: HOSTILE }] },
+      { type: "actions", elements: [{ type: "static_select", action_id: "s", placeholder: plain, options: [{ text: plain, value: HOSTILE }] }] },
+      { type: "rich_text", elements: [{ type: "rich_text_section", elements: [{ type: "text", text: HOSTILE, style: { bold: true } }, { type: "link", url: evil, text: HOSTILE }] }] },
+      { type: "section", text: { type: "mrkdwn", text: `a <https://example.com/?q=1&amp;r=2|safe link> and &lt;b&gt; :lock:` } },
+    ] });
+    await page.waitForSelector(`#messages a:text("safe link")`);
+    const found = await page.evaluate(() => ({
+      owned: window.owned,
+      bad: document.querySelectorAll("#messages script, #messages b, #messages img:not([src='icon.svg'])").length,
+      hrefs: [...document.querySelectorAll("#messages a")].map((a) => a.href),
+    }));
+    assert.deepEqual(found, { owned: undefined, bad: 0, hrefs: ["https://example.com/?q=1&r=2"] });
+    await shot("05b-hostile");
   });
 
   await step("a late control shows Slack's words beside the button", async () => {

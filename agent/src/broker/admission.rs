@@ -97,7 +97,9 @@ impl Refusal {
         match self {
             Self::Closed => "This bastion takes no logins any more.",
             Self::TooMany => "Too many sessions are open on this bastion. Close one and try again.",
-            Self::NoEvidence => "Sessions cannot be recorded at the moment, so none can begin. Try again soon.",
+            Self::NoEvidence => {
+                "Sessions cannot be recorded at the moment, so none can begin. Try again soon."
+            }
             Self::Protocol | Self::WrongUser(_) | Self::ChangedProcess | Self::NotFromSsm => {
                 "Logins come through AWS Systems Manager only. This attempt was recorded."
             }
@@ -107,8 +109,12 @@ impl Refusal {
             Self::OtherPerson { .. } => {
                 "This bastion was granted to somebody else. Your attempt was recorded. Request your own with /powerpole."
             }
-            Self::NoTerminal => "This bastion serves interactive sessions only. The attempt was recorded.",
-            Self::Broken(_) => "The session could not be started. The attempt was recorded; try again.",
+            Self::NoTerminal => {
+                "This bastion serves interactive sessions only. The attempt was recorded."
+            }
+            Self::Broken(_) => {
+                "The session could not be started. The attempt was recorded; try again."
+            }
         }
     }
 
@@ -121,7 +127,11 @@ impl Refusal {
             | Self::NotFromSsm
             | Self::UnknownSession
             | Self::Protocol => true,
-            Self::Closed | Self::TooMany | Self::NoEvidence | Self::NoTerminal | Self::Broken(_) => false,
+            Self::Closed
+            | Self::TooMany
+            | Self::NoEvidence
+            | Self::NoTerminal
+            | Self::Broken(_) => false,
         }
     }
 }
@@ -151,7 +161,9 @@ fn check(facts: &Facts, rule: &Rule) -> Result<(String, String), Refusal> {
         return Err(Refusal::UnknownSession);
     }
     if state.owner != rule.principal {
-        return Err(Refusal::OtherPerson { owner: state.owner.clone() });
+        return Err(Refusal::OtherPerson {
+            owner: state.owner.clone(),
+        });
     }
     if !facts.terminals {
         return Err(Refusal::NoTerminal);
@@ -195,8 +207,10 @@ mod tests {
 
     #[test]
     fn the_grants_person_is_admitted() {
-        let expected =
-            Admission::Admit { ssm_session: "alice-1".to_owned(), owner: ALICE.to_owned() };
+        let expected = Admission::Admit {
+            ssm_session: "alice-1".to_owned(),
+            owner: ALICE.to_owned(),
+        };
         assert_eq!(decide(&facts(), &rule()), expected);
     }
 
@@ -210,12 +224,27 @@ mod tests {
             (|f| f.terminals = false, "no_terminal"),
             (|f| f.worker = None, "not_from_ssm"),
             (|f| f.worker.as_mut().unwrap().uid = 1001, "not_from_ssm"),
-            (|f| f.worker.as_mut().unwrap().program = "/tmp/ssm-session-worker".into(), "not_from_ssm"),
-            (|f| f.worker.as_mut().unwrap().argument = None, "not_from_ssm"),
-            (|f| f.worker.as_mut().unwrap().argument = Some("bob-1".to_owned()), "unknown_session"),
+            (
+                |f| f.worker.as_mut().unwrap().program = "/tmp/ssm-session-worker".into(),
+                "not_from_ssm",
+            ),
+            (
+                |f| f.worker.as_mut().unwrap().argument = None,
+                "not_from_ssm",
+            ),
+            (
+                |f| f.worker.as_mut().unwrap().argument = Some("bob-1".to_owned()),
+                "unknown_session",
+            ),
             (|f| f.state = None, "unknown_session"),
-            (|f| f.state.as_mut().unwrap().document_type = "SendCommand".to_owned(), "unknown_session"),
-            (|f| f.state.as_mut().unwrap().owner.push('x'), "other_person"),
+            (
+                |f| f.state.as_mut().unwrap().document_type = "SendCommand".to_owned(),
+                "unknown_session",
+            ),
+            (
+                |f| f.state.as_mut().unwrap().owner.push('x'),
+                "other_person",
+            ),
         ];
         for (change, code) in cases {
             let mut facts = facts();
@@ -231,7 +260,13 @@ mod tests {
     fn an_empty_principal_admits_nobody() {
         let mut facts = facts();
         facts.state.as_mut().unwrap().owner.clear();
-        let rule = Rule { principal: String::new(), ..rule() };
-        assert_eq!(decide(&facts, &rule), Admission::Refuse(Refusal::UnknownSession));
+        let rule = Rule {
+            principal: String::new(),
+            ..rule()
+        };
+        assert_eq!(
+            decide(&facts, &rule),
+            Admission::Refuse(Refusal::UnknownSession)
+        );
     }
 }

@@ -43,7 +43,10 @@ impl PeerProcess {
     /// When there is none.
     pub(crate) fn open(pid: Pid) -> io::Result<Self> {
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pid: pid.as_raw_nonzero().get(), handle })
+        Ok(Self {
+            pid: pid.as_raw_nonzero().get(),
+            handle,
+        })
     }
 
     /// Its pid.
@@ -54,7 +57,10 @@ impl PeerProcess {
     /// Whether it still lives.
     pub(crate) fn lives(&self) -> bool {
         let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
@@ -88,7 +94,13 @@ pub(crate) fn read_worker(pid: i32) -> io::Result<Worker> {
     let status = read_small(Path::new(&format!("/proc/{pid}/status")))?;
     let uid = String::from_utf8_lossy(&status)
         .lines()
-        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("Uid:")?
+                .split_ascii_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
     let arguments = read_small(Path::new(&format!("/proc/{pid}/cmdline")))?;
@@ -98,7 +110,12 @@ pub(crate) fn read_worker(pid: i32) -> io::Result<Worker> {
         .filter(|argument| !argument.is_empty())
         .and_then(|argument| std::str::from_utf8(argument).ok())
         .map(str::to_owned);
-    Ok(Worker { pid, uid, program, argument })
+    Ok(Worker {
+        pid,
+        uid,
+        program,
+        argument,
+    })
 }
 
 /// What a session's state file says, as far as it matters here.
@@ -137,7 +154,9 @@ struct DocumentInformation {
 pub(crate) fn is_session_id(text: &str) -> bool {
     (1..=256).contains(&text.len())
         && !text.starts_with('.')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
 }
 
 /// Reads the state that amazon-ssm-agent keeps of a session: `<root>/<instance>/document/state/current/<id>`
@@ -151,7 +170,9 @@ pub(crate) fn session_state(root: &Path, instance: &str, id: &str) -> io::Result
     }
     let states = root.join(instance).join("document/state");
     let text = match read_small(&states.join("current").join(id)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => read_small(&states.join("pending").join(id)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            read_small(&states.join("pending").join(id))
+        }
         read => read,
     }?;
     let state: StateFile = serde_json::from_slice(&text).map_err(io::Error::other)?;
@@ -168,9 +189,14 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
     const LIMIT: u64 = 1 << 20;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?
+        .take(LIMIT + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other(format!("{} is too large", path.as_os_str().as_bytes().len())));
+        return Err(io::Error::other(format!(
+            "{} is too large",
+            path.as_os_str().as_bytes().len()
+        )));
     }
     Ok(bytes)
 }
@@ -181,7 +207,10 @@ mod tests {
 
     #[test]
     fn a_process_and_its_parent_are_read_and_its_end_is_noticed() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let process = PeerProcess::open(pid).unwrap();
         assert!(process.lives());
@@ -190,7 +219,12 @@ mod tests {
         assert_eq!(worker.program, std::env::current_exe().unwrap());
         // A new program's arguments appear a moment after its name.
         let read = || read_worker(process.pid()).unwrap().argument;
-        let argument = (0..1000).find_map(|_| read().or_else(|| { std::thread::yield_now(); None }));
+        let argument = (0..1000).find_map(|_| {
+            read().or_else(|| {
+                std::thread::yield_now();
+                None
+            })
+        });
         assert_eq!(argument.as_deref(), Some("60"));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -211,13 +245,25 @@ mod tests {
             "DocumentType": "StartSession", "SchemaVersion": "1.0", "InstancePluginsInformation": [] }"#;
         std::fs::write(current.join("alice@example.com-0abc"), text).unwrap();
         let state = session_state(root.path(), "i-1", "alice@example.com-0abc").unwrap();
-        assert_eq!(state.owner, "arn:aws:sts::1:assumed-role/R/alice@example.com");
+        assert_eq!(
+            state.owner,
+            "arn:aws:sts::1:assumed-role/R/alice@example.com"
+        );
         assert_eq!(state.document_type, "StartSession");
     }
 
     #[test]
     fn an_id_that_leaves_the_directory_is_refused() {
-        for id in ["", "..", "../x", "a/b", ".hidden", "a\0b", "a b", &"x".repeat(257)] {
+        for id in [
+            "",
+            "..",
+            "../x",
+            "a/b",
+            ".hidden",
+            "a\0b",
+            "a b",
+            &"x".repeat(257),
+        ] {
             assert!(!is_session_id(id), "{id:?}");
         }
         assert!(is_session_id("alice@example.com-0a1b2c3d4e5f67890"));

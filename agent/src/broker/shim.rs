@@ -61,10 +61,15 @@ fn purpose(arguments: &[OsString], uid: u32, has_terminal: bool, parent: &Path) 
 /// `id NAME`, `id -u NAME` or `id -g NAME`, to the letter.
 fn is_question(command: &str) -> bool {
     let rest = command.strip_prefix("id ").unwrap_or("");
-    let name = rest.strip_prefix("-u ").or_else(|| rest.strip_prefix("-g ")).unwrap_or(rest);
+    let name = rest
+        .strip_prefix("-u ")
+        .or_else(|| rest.strip_prefix("-g "))
+        .unwrap_or(rest);
     (1..=32).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 /// Runs the shim with the arguments that follow `sh`.
@@ -75,7 +80,9 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         || rustix::termios::isatty(io::stderr());
     match purpose(&arguments, getuid().as_raw(), has_terminal, &parent) {
         Purpose::Question => {
-            let error = std::process::Command::new("/bin/sh").args(&arguments).exec();
+            let error = std::process::Command::new("/bin/sh")
+                .args(&arguments)
+                .exec();
             say(&format!("cannot start /bin/sh: {error}"));
             ExitCode::from(126)
         }
@@ -93,7 +100,9 @@ fn program_of(pid: Pid) -> PathBuf {
 }
 
 fn login(command: Option<String>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(attend(Path::new(SOCKET), command)),
         Err(e) => Err(e),
@@ -120,8 +129,14 @@ async fn attend(socket: &Path, command: Option<String>) -> io::Result<u8> {
             return Err(unexpected());
         };
         let (stdin, stdout) = (io::stdin(), io::stdout());
-        let login = FromShim::Login { nonce, command, term };
-        broker.send_with(&login, &[stdin.as_fd(), stdout.as_fd()]).await?;
+        let login = FromShim::Login {
+            nonce,
+            command,
+            term,
+        };
+        broker
+            .send_with(&login, &[stdin.as_fd(), stdout.as_fd()])
+            .await?;
         next(&broker).await
     };
     let answer = tokio::time::timeout(PATIENCE, asked)
@@ -175,7 +190,12 @@ mod tests {
     use super::*;
 
     fn purpose_of(command: &str, uid: u32, terminal: bool, parent: &str) -> Purpose {
-        purpose(&["-c".into(), command.into()], uid, terminal, Path::new(parent))
+        purpose(
+            &["-c".into(), command.into()],
+            uid,
+            terminal,
+            Path::new(parent),
+        )
     }
 
     #[test]
@@ -183,16 +203,26 @@ mod tests {
         let worker = ASKERS[0];
         for question in ["id ssm-user", "id -u ssm-user", "id -g operator"] {
             assert_eq!(purpose_of(question, 0, false, worker), Purpose::Question);
-            for (uid, terminal, parent) in
-                [(1001, false, worker), (0, true, worker), (0, false, "/bin/bash")]
-            {
+            for (uid, terminal, parent) in [
+                (1001, false, worker),
+                (0, true, worker),
+                (0, false, "/bin/bash"),
+            ] {
                 let expected = Purpose::Login(Some(question.to_owned()));
                 assert_eq!(purpose_of(question, uid, terminal, parent), expected);
             }
         }
-        for other in
-            ["id", "id ", "id -n x", "id x; sh", "id $(sh)", "id x\nsh", "idx", "id  x", "id -u -g x"]
-        {
+        for other in [
+            "id",
+            "id ",
+            "id -n x",
+            "id x; sh",
+            "id $(sh)",
+            "id x\nsh",
+            "idx",
+            "id  x",
+            "id -u -g x",
+        ] {
             let expected = Purpose::Login(Some(other.to_owned()));
             assert_eq!(purpose_of(other, 0, false, worker), expected, "{other:?}");
         }
@@ -202,8 +232,17 @@ mod tests {
     fn other_arguments_are_not_served() {
         let parent = Path::new(ASKERS[0]);
         assert_eq!(purpose(&[], 1001, true, parent), Purpose::Login(None));
-        assert_eq!(purpose(&["-l".into()], 1001, true, parent), Purpose::Unserved);
-        assert_eq!(purpose(&["-c".into()], 1001, true, parent), Purpose::Unserved);
-        assert_eq!(purpose(&["/tmp/script".into()], 0, false, parent), Purpose::Unserved);
+        assert_eq!(
+            purpose(&["-l".into()], 1001, true, parent),
+            Purpose::Unserved
+        );
+        assert_eq!(
+            purpose(&["-c".into()], 1001, true, parent),
+            Purpose::Unserved
+        );
+        assert_eq!(
+            purpose(&["/tmp/script".into()], 0, false, parent),
+            Purpose::Unserved
+        );
     }
 }

@@ -246,11 +246,18 @@ fn receive_now(socket: BorrowedFd<'_>) -> io::Result<Received> {
             _ => {}
         }
     }
-    if answer.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if answer
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
         return Err(io::Error::other("a message is larger than allowed"));
     }
     bytes.truncate(answer.bytes);
-    Ok(Received { bytes, descriptors, credentials })
+    Ok(Received {
+        bytes,
+        descriptors,
+        credentials,
+    })
 }
 
 #[cfg(test)]
@@ -266,7 +273,9 @@ mod tests {
         let (broker, peer) = listener.accept().await.unwrap();
         assert_eq!(peer.pid, rustix::process::getpid());
         let null = std::fs::File::open("/dev/null").unwrap();
-        shim.send_with(&FromShim::Resized, &[null.as_fd(), null.as_fd()]).await.unwrap();
+        shim.send_with(&FromShim::Resized, &[null.as_fd(), null.as_fd()])
+            .await
+            .unwrap();
         let received = broker.receive().await.unwrap().unwrap();
         assert!(matches!(received.parse().unwrap(), FromShim::Resized));
         assert_eq!(received.descriptors.len(), 2);

@@ -41,18 +41,40 @@ async fn a_process_that_ssm_did_not_start_is_refused_recorded_and_counted() {
     for (nonce_is_right, code) in [(true, "not_from_ssm"), (false, "protocol")] {
         let shim = Connection::connect(&path).unwrap();
         let challenge = shim.receive().await.unwrap().unwrap();
-        let FromBroker::Challenge { nonce } = challenge.parse().unwrap() else { panic!() };
-        let nonce = if nonce_is_right { nonce } else { "another".to_owned() };
-        let login = FromShim::Login { nonce, command: None, term: "xterm".to_owned() };
+        let FromBroker::Challenge { nonce } = challenge.parse().unwrap() else {
+            panic!()
+        };
+        let nonce = if nonce_is_right {
+            nonce
+        } else {
+            "another".to_owned()
+        };
+        let login = FromShim::Login {
+            nonce,
+            command: None,
+            term: "xterm".to_owned(),
+        };
         let null = std::fs::File::open("/dev/null").unwrap();
-        shim.send_with(&login, &[null.as_fd(), null.as_fd()]).await.unwrap();
+        shim.send_with(&login, &[null.as_fd(), null.as_fd()])
+            .await
+            .unwrap();
         let answer = shim.receive().await.unwrap().unwrap();
-        assert!(matches!(answer.parse().unwrap(), FromBroker::Refused { .. }));
+        assert!(matches!(
+            answer.parse().unwrap(),
+            FromBroker::Refused { .. }
+        ));
         let (kind, _, record) = trial::recorded(&spool).pop().unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
         assert_eq!((kind, record["code"].as_str()), (Kind::Refusal, Some(code)));
     }
-    assert_eq!(broker.counts(), Counts { open: 0, admitted: 0, refused: 2 });
+    assert_eq!(
+        broker.counts(),
+        Counts {
+            open: 0,
+            admitted: 0,
+            refused: 2
+        }
+    );
 }
 
 /// Needs root, systemd as process 1, users ssm-user and operator, the agent's binary as
@@ -86,9 +108,15 @@ async fn a_whole_login_under_systemd() {
         ssm_user: "ssm-user".to_owned(),
         operator_user: "operator".to_owned(),
     };
-    let broker = Broker::start(config, recorder.clone(), recorder.gate()).await.unwrap();
+    let broker = Broker::start(config, recorder.clone(), recorder.gate())
+        .await
+        .unwrap();
     let log_in = |id: &str, more: &[&str]| {
-        let pty = Pty::open(Size { columns: 90, rows: 30 }).unwrap();
+        let pty = Pty::open(Size {
+            columns: 90,
+            rows: 30,
+        })
+        .unwrap();
         let end = || std::process::Stdio::from(pty.slave.try_clone().unwrap());
         let child = std::process::Command::new("setsid")
             .args(["--ctty", "--wait", WORKER, id])
@@ -109,7 +137,10 @@ async fn a_whole_login_under_systemd() {
             let mut buffer = [0; 4096];
             while let Ok(length) = master.read(&mut buffer) {
                 print!("{}", String::from_utf8_lossy(&buffer[..length]));
-                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                shown
+                    .lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&buffer[..length]));
             }
         });
         (pty, child, seen)
@@ -124,7 +155,9 @@ async fn a_whole_login_under_systemd() {
         panic!("{text:?} is not in {:?}", seen.lock().unwrap());
     };
     let types = |pty: &Pty, text: &str| {
-        std::fs::File::from(pty.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
+        std::fs::File::from(pty.master.try_clone().unwrap())
+            .write_all(text.as_bytes())
+            .unwrap();
     };
 
     let (bob, _child, seen) = log_in("bob-01", &[]);
@@ -137,28 +170,61 @@ async fn a_whole_login_under_systemd() {
     sees(&seen, "shim=5").await;
 
     let (pty, _child, seen) = log_in("alice-01", &[]);
-    types(&pty, "echo I=$(id -un) T=$TERM H=$HOME; env | sort | tr '\\n' ' '; echo\n");
+    types(
+        &pty,
+        "echo I=$(id -un) T=$TERM H=$HOME; env | sort | tr '\\n' ' '; echo\n",
+    );
     sees(&seen, "I=operator T=xterm-256color H=/home/operator").await;
-    types(&pty, "grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status | tr -s '\\t\\n' '  '; echo\n");
-    sees(&seen, "CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1").await;
-    types(&pty, "ls /var/lib/powerpole /run/powerpole; ls -d /proc/1; touch /usr/x; echo done1\n");
+    types(
+        &pty,
+        "grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status | tr -s '\\t\\n' '  '; echo\n",
+    );
+    sees(
+        &seen,
+        "CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1",
+    )
+    .await;
+    types(
+        &pty,
+        "ls /var/lib/powerpole /run/powerpole; ls -d /proc/1; touch /usr/x; echo done1\n",
+    );
     sees(&seen, "Permission denied").await;
     sees(&seen, "done1\r\n").await;
-    pty.resize(Size { columns: 120, rows: 40 }).unwrap();
+    pty.resize(Size {
+        columns: 120,
+        rows: 40,
+    })
+    .unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    types(&pty, "stty size; nohup sleep 991 >/dev/null 2>&1 & setsid -f sleep 992; sleep 0.2; pgrep -c sleep\n");
+    types(
+        &pty,
+        "stty size; nohup sleep 991 >/dev/null 2>&1 & setsid -f sleep 992; sleep 0.2; pgrep -c sleep\n",
+    );
     sees(&seen, "40 120").await;
     sees(&seen, "\n2\r\n").await;
-    assert_eq!(broker.counts(), Counts { open: 1, admitted: 2, refused: 1 });
+    assert_eq!(
+        broker.counts(),
+        Counts {
+            open: 1,
+            admitted: 2,
+            refused: 1
+        }
+    );
     broker.broadcast("one minute left");
     sees(&seen, "*** PowerPole: one minute left").await;
     assert_eq!(broker.end_all("The window is over.").await, 0);
     sees(&seen, "The window is over.").await;
     sees(&seen, "shim=0").await;
-    let sleeping = std::process::Command::new("pgrep").arg("sleep").output().unwrap();
+    let sleeping = std::process::Command::new("pgrep")
+        .arg("sleep")
+        .output()
+        .unwrap();
     assert!(sleeping.stdout.is_empty(), "{sleeping:?}");
     assert_eq!(broker.counts().open, 0);
-    let kinds: Vec<_> = trial::recorded(spool).into_iter().map(|frame| (frame.0, frame.1)).collect();
+    let kinds: Vec<_> = trial::recorded(spool)
+        .into_iter()
+        .map(|frame| (frame.0, frame.1))
+        .collect();
     for session in [1, 2] {
         assert!(kinds.contains(&(Kind::SessionStart, session)));
         assert!(kinds.contains(&(Kind::SessionEnd, session)));

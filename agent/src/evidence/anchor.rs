@@ -57,7 +57,11 @@ pub(crate) struct Anchorer<S> {
 impl<S: AnchorStore> Anchorer<S> {
     /// Anchors below `prefix`, which ends in a slash.
     pub(crate) fn new(store: Arc<S>, prefix: String, progress: Arc<Progress>) -> Self {
-        Self { store, prefix, progress }
+        Self {
+            store,
+            prefix,
+            progress,
+        }
     }
 
     /// Writes one anchor.
@@ -66,7 +70,11 @@ impl<S: AnchorStore> Anchorer<S> {
     /// When S3 did not answer that it is stored.
     pub(crate) async fn put(&self, anchor: &Anchor) -> Result<(), AnchorStoreError> {
         let key = format!("{}{}", self.prefix, anchor.object_name());
-        match self.store.put_once(&key, anchor.to_json().into_bytes()).await? {
+        match self
+            .store
+            .put_once(&key, anchor.to_json().into_bytes())
+            .await?
+        {
             Put::Stored => {}
             Put::WasThere => tracing::warn!(key, "an anchor of this name was there already"),
         }

@@ -45,7 +45,10 @@ impl LogStream for CloudWatchStream {
     }
 
     async fn put(&self, events: &[LogEvent]) -> Result<Rejected, LogsError> {
-        let failed = |reason| LogsError { operation: "PutLogEvents", reason };
+        let failed = |reason| LogsError {
+            operation: "PutLogEvents",
+            reason,
+        };
         let events = events
             .iter()
             .map(|event| {
@@ -66,10 +69,12 @@ impl LogStream for CloudWatchStream {
             .await
             .map_err(|e| failed(DisplayErrorContext(&e).to_string()))?;
         let index = |number: Option<i32>| number.and_then(|number| usize::try_from(number).ok());
-        Ok(answer.rejected_log_events_info().map_or_else(Rejected::default, |info| Rejected {
-            too_old_before: index(info.too_old_log_event_end_index()),
-            expired_before: index(info.expired_log_event_end_index()),
-            too_new_from: index(info.too_new_log_event_start_index()),
-        }))
+        Ok(answer
+            .rejected_log_events_info()
+            .map_or_else(Rejected::default, |info| Rejected {
+                too_old_before: index(info.too_old_log_event_end_index()),
+                expired_before: index(info.expired_log_event_end_index()),
+                too_new_from: index(info.too_new_log_event_start_index()),
+            }))
     }
 }

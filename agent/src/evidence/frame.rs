@@ -85,7 +85,10 @@ fn enclose(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&[0; HEAD]);
     body(out);
     let (length, crc) = out.get(start + HEAD..).map_or((0, 0), |body| {
-        (u32::try_from(body.len()).unwrap_or(u32::MAX), crc32fast::hash(body))
+        (
+            u32::try_from(body.len()).unwrap_or(u32::MAX),
+            crc32fast::hash(body),
+        )
     });
     if let Some(head) = out.get_mut(start..start + HEAD) {
         let (first, second) = head.split_at_mut(4);
@@ -152,7 +155,12 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// Reads from `offset`, which must be the start of an entry.
     pub(crate) fn new(file: File, offset: u64) -> Self {
-        Self { file, offset, buffer: Vec::new(), buffered_from: offset }
+        Self {
+            file,
+            offset,
+            buffer: Vec::new(),
+            buffered_from: offset,
+        }
     }
 
     /// Where the next entry begins.
@@ -180,7 +188,10 @@ impl FrameReader {
             return Ok(None);
         }
         let body_at = self.offset + HEAD as u64;
-        if self.window(body_at, length)?.is_none_or(|body| crc32fast::hash(body) != crc) {
+        if self
+            .window(body_at, length)?
+            .is_none_or(|body| crc32fast::hash(body) != crc)
+        {
             return Ok(None);
         }
         self.offset = body_at + length as u64;
@@ -207,7 +218,11 @@ impl FrameReader {
         self.buffer.resize(READ_AHEAD, 0);
         self.buffered_from = at;
         let mut filled = 0;
-        while let Some(space) = self.buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
+        while let Some(space) = self
+            .buffer
+            .get_mut(filled..)
+            .filter(|space| !space.is_empty())
+        {
             match self.file.read_at(space, at + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
@@ -249,7 +264,10 @@ mod tests {
         assert_eq!((raw.number, raw.t_us, raw.kind, raw.session), (7, 99, 3, 2));
         assert_eq!(raw.payload, b"hello");
         let line = LineFrame::decode(reader.next_body().unwrap().unwrap()).unwrap();
-        assert_eq!((line.consumed, line.seq, line.text.as_str()), (8, 41, "{\"v\":1}"));
+        assert_eq!(
+            (line.consumed, line.seq, line.text.as_str()),
+            (8, 41, "{\"v\":1}")
+        );
         assert!(reader.next_body().unwrap().is_none());
     }
 
@@ -267,7 +285,10 @@ mod tests {
             while reader.next_body().unwrap().is_some() {
                 whole += 1;
             }
-            assert_eq!(whole, ends.iter().filter(|end| **end > 0 && **end <= cut).count());
+            assert_eq!(
+                whole,
+                ends.iter().filter(|end| **end > 0 && **end <= cut).count()
+            );
         }
     }
 

@@ -66,8 +66,13 @@ impl<S: AnchorStore> Keeper<S> {
         logs: L,
         anchors: S,
     ) -> Result<Self, EvidenceError> {
-        let KeeperConfig { spool_dir, mut genesis, anchor_prefix, patience, begin_within } =
-            config;
+        let KeeperConfig {
+            spool_dir,
+            mut genesis,
+            anchor_prefix,
+            patience,
+            begin_within,
+        } = config;
         let dir = SpoolDir::create(&spool_dir)?;
         let mut timeline = Timeline::start(&*clock);
         genesis.started_us = timeline.now_us(&*clock);
@@ -84,10 +89,17 @@ impl<S: AnchorStore> Keeper<S> {
         progress.lines_written(lines.flush()?);
 
         let (wake, woken) = mpsc::channel();
-        let recorder = Recorder { writer: Arc::clone(&writer), progress: Arc::clone(&progress), wake };
+        let recorder = Recorder {
+            writer: Arc::clone(&writer),
+            progress: Arc::clone(&progress),
+            wake,
+        };
         let (stop, stopped) = watch::channel(false);
-        let anchorer =
-            Arc::new(Anchorer::new(Arc::new(anchors), anchor_prefix.clone(), Arc::clone(&progress)));
+        let anchorer = Arc::new(Anchorer::new(
+            Arc::new(anchors),
+            anchor_prefix.clone(),
+            Arc::clone(&progress),
+        ));
 
         create_stream(&logs, begin_within).await?;
         let shipper = Shipper {
@@ -125,12 +137,24 @@ impl<S: AnchorStore> Keeper<S> {
         std::thread::Builder::new()
             .name("sealer".to_owned())
             .spawn(move || thread.run(&woken))
-            .map_err(|source| EvidenceError::SpoolOpen { path: spool_dir, source })?;
+            .map_err(|source| EvidenceError::SpoolOpen {
+                path: spool_dir,
+                source,
+            })?;
         let anchoring = Arc::clone(&anchorer);
         let anchoring_stop = stopped.clone();
-        tasks.push(tokio::spawn(async move { anchoring.run(anchoring_stop).await }));
+        tasks.push(tokio::spawn(
+            async move { anchoring.run(anchoring_stop).await },
+        ));
         tasks.push(tokio::spawn(review(recorder.clone(), patience, stopped)));
-        Ok(Self { recorder, anchorer, anchor_prefix, genesis_head, stop, tasks })
+        Ok(Self {
+            recorder,
+            anchorer,
+            anchor_prefix,
+            genesis_head,
+            stop,
+            tasks,
+        })
     }
 
     /// A handle that records.
@@ -183,12 +207,14 @@ impl<S: AnchorStore> Keeper<S> {
             outcome
         };
         let started = tokio::time::Instant::now();
-        let mut outcome = tokio::time::timeout(within, ending).await.unwrap_or(SealOutcome {
-            head: progress.latest_head(),
-            sealed: progress.is_sealed(),
-            shipped: false,
-            anchored: false,
-        });
+        let mut outcome = tokio::time::timeout(within, ending)
+            .await
+            .unwrap_or(SealOutcome {
+                head: progress.latest_head(),
+                sealed: progress.is_sealed(),
+                shipped: false,
+                anchored: false,
+            });
         let left = within.saturating_sub(started.elapsed());
         if let Some(seal) = progress.seal_anchor() {
             outcome.anchored = self.anchor_within(&seal, left).await;
@@ -227,7 +253,10 @@ async fn create_stream<L: LogStream>(logs: &L, within: Duration) -> Result<(), E
     };
     tokio::time::timeout(within, trying)
         .await
-        .map_err(|_| EvidenceError::GenesisNotShipped { seconds: within.as_secs(), last })
+        .map_err(|_| EvidenceError::GenesisNotShipped {
+            seconds: within.as_secs(),
+            last,
+        })
 }
 
 async fn genesis_shipped(progress: &Progress, within: Duration) -> Result<(), EvidenceError> {
@@ -237,7 +266,10 @@ async fn genesis_shipped(progress: &Progress, within: Duration) -> Result<(), Ev
         return Ok(());
     }
     let last = progress.health(0).remarks.pop().unwrap_or_default();
-    Err(EvidenceError::GenesisNotShipped { seconds: within.as_secs(), last })
+    Err(EvidenceError::GenesisNotShipped {
+        seconds: within.as_secs(),
+        last,
+    })
 }
 
 async fn genesis_anchored<S: AnchorStore>(
@@ -256,7 +288,10 @@ async fn genesis_anchored<S: AnchorStore>(
     };
     tokio::time::timeout(within, trying)
         .await
-        .map_err(|_| EvidenceError::GenesisNotAnchored { seconds: within.as_secs(), last })
+        .map_err(|_| EvidenceError::GenesisNotAnchored {
+            seconds: within.as_secs(),
+            last,
+        })
 }
 
 async fn review(recorder: Recorder, patience: Patience, mut stop: watch::Receiver<bool>) {

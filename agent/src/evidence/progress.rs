@@ -159,13 +159,19 @@ impl Progress {
         if inner.anchors.len() >= MAX_ANCHORS {
             inner.anchors.pop_front();
         }
-        inner.anchors.push_back(line.anchor(AnchorKind::Head, genesis));
+        inner
+            .anchors
+            .push_back(line.anchor(AnchorKind::Head, genesis));
     }
 
     /// The chain has its seal.
     pub(crate) fn sealed(&self, line: &Line, consumed: u64, genesis: &Genesis) {
         let mut inner = self.lock();
-        inner.head = Head { seq: line.seq, hash: line.hash, epoch: line.epoch };
+        inner.head = Head {
+            seq: line.seq,
+            hash: line.hash,
+            epoch: line.epoch,
+        };
         inner.frames_consumed = consumed;
         inner.seal = Some(line.anchor(AnchorKind::Seal, genesis));
     }
@@ -217,7 +223,11 @@ impl Progress {
         let mut inner = self.lock();
         let accepted = inner.accepted_next_seq;
         let mut newest = None;
-        while inner.anchors.front().is_some_and(|anchor| anchor.seq < accepted) {
+        while inner
+            .anchors
+            .front()
+            .is_some_and(|anchor| anchor.seq < accepted)
+        {
             newest = inner.anchors.pop_front();
         }
         if let Some(newest) = &newest {
@@ -230,7 +240,10 @@ impl Progress {
     /// The seal, once its line is accepted.
     pub(crate) fn seal_anchor(&self) -> Option<Anchor> {
         let inner = self.lock();
-        inner.seal.clone().filter(|seal| seal.seq < inner.accepted_next_seq)
+        inner
+            .seal
+            .clone()
+            .filter(|seal| seal.seq < inner.accepted_next_seq)
     }
 
     /// A head is anchored.
@@ -269,8 +282,16 @@ impl Progress {
     /// Decides anew whether sessions may go on.
     pub(crate) fn review_gate(&self, now_us: u64, patience: Patience) -> Gate {
         let health = self.health(now_us);
-        let waiting = self.lines_length.borrow().saturating_sub(self.lock().shipped_bytes);
-        let next = decide_gate(health.lost, Duration::from_millis(health.lag_ms), waiting, patience);
+        let waiting = self
+            .lines_length
+            .borrow()
+            .saturating_sub(self.lock().shipped_bytes);
+        let next = decide_gate(
+            health.lost,
+            Duration::from_millis(health.lag_ms),
+            waiting,
+            patience,
+        );
         self.gate.send_if_modified(|gate| {
             // What has ended stays ended.
             let changes = *gate != next && *gate != Gate::Ended;
@@ -329,13 +350,21 @@ mod tests {
             (false, seconds(120), 0, Gate::Ended),
             (true, seconds(0), 0, Gate::Ended),
         ] {
-            assert_eq!(decide_gate(lost, lag, waiting, patience), expected, "{lag:?} {waiting}");
+            assert_eq!(
+                decide_gate(lost, lag, waiting, patience),
+                expected,
+                "{lag:?} {waiting}"
+            );
         }
     }
 
     #[test]
     fn only_heads_whose_lines_were_accepted_are_anchored_and_the_newest_of_them() {
-        let progress = Progress::new(Head { seq: 0, hash: [0; 32], epoch: 0 });
+        let progress = Progress::new(Head {
+            seq: 0,
+            hash: [0; 32],
+            epoch: 0,
+        });
         for seq in [3, 6, 9] {
             progress.lock().anchors.push_back(Anchor {
                 kind: AnchorKind::Head,
@@ -351,7 +380,11 @@ mod tests {
         assert_eq!(progress.next_anchor(), None);
         progress.accepted(8, 0, None);
         assert_eq!(progress.next_anchor().map(|a| a.seq), Some(6));
-        assert_eq!(progress.next_anchor().map(|a| a.seq), Some(6), "until it is anchored");
+        assert_eq!(
+            progress.next_anchor().map(|a| a.seq),
+            Some(6),
+            "until it is anchored"
+        );
         progress.anchored(6);
         assert_eq!(progress.next_anchor(), None);
         progress.accepted(10, 0, None);
@@ -360,7 +393,11 @@ mod tests {
 
     #[test]
     fn what_has_ended_stays_ended() {
-        let progress = Progress::new(Head { seq: 0, hash: [0; 32], epoch: 0 });
+        let progress = Progress::new(Head {
+            seq: 0,
+            hash: [0; 32],
+            epoch: 0,
+        });
         let patience = Patience {
             freeze_after: Duration::from_secs(1),
             end_after: Duration::from_secs(2),

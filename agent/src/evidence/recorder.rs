@@ -73,7 +73,11 @@ impl Recorder {
     }
 
     pub(super) fn now_us(&self) -> u64 {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).mark().0
+        self.writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .mark()
+            .0
     }
 }
 
@@ -97,7 +101,11 @@ pub(crate) mod trial {
         let dir = SpoolDir::create(path).unwrap();
         let clock = Arc::new(SystemClock);
         let timeline = Timeline::start(&*clock);
-        let head = Head { seq: 0, hash: [0; 32], epoch: 0 };
+        let head = Head {
+            seq: 0,
+            hash: [0; 32],
+            epoch: 0,
+        };
         Recorder {
             writer: Arc::new(Mutex::new(dir.frame_writer(clock, timeline).unwrap())),
             progress: Arc::new(Progress::new(head)),
@@ -110,7 +118,11 @@ pub(crate) mod trial {
         let mut reader = SpoolDir::existing(path).frames().unwrap();
         let mut frames = Vec::new();
         while let Some(frame) = next_frame(&mut reader).unwrap() {
-            frames.push((Kind::from_byte(frame.kind).unwrap(), frame.session, frame.payload));
+            frames.push((
+                Kind::from_byte(frame.kind).unwrap(),
+                frame.session,
+                frame.payload,
+            ));
         }
         frames
     }
@@ -118,7 +130,11 @@ pub(crate) mod trial {
     /// All payloads of one kind, joined.
     pub(crate) fn joined(path: &Path, kind: Kind) -> Vec<u8> {
         let frames = recorded(path);
-        frames.into_iter().filter(|frame| frame.0 == kind).flat_map(|frame| frame.2).collect()
+        frames
+            .into_iter()
+            .filter(|frame| frame.0 == kind)
+            .flat_map(|frame| frame.2)
+            .collect()
     }
 
     impl Recorder {

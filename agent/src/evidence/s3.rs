@@ -21,8 +21,13 @@ impl AnchorBucket {
             || ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
                 .iter()
                 .any(|name| std::env::var_os(name).is_some());
-        let config = aws_sdk_s3::config::Builder::from(config).force_path_style(own_endpoint).build();
-        Self { client: Client::from_conf(config), bucket: bucket.to_owned() }
+        let config = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(own_endpoint)
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            bucket: bucket.to_owned(),
+        }
     }
 }
 

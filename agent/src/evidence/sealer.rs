@@ -48,7 +48,9 @@ pub(crate) fn lock_memory() -> std::io::Result<()> {
 /// When the operating system gives no randomness.
 pub(crate) fn fresh_key() -> Result<EpochKey, EvidenceError> {
     let mut seed = Zeroizing::new([0u8; 32]);
-    SysRng.try_fill_bytes(&mut *seed).map_err(|_| EvidenceError::Random)?;
+    SysRng
+        .try_fill_bytes(&mut *seed)
+        .map_err(|_| EvidenceError::Random)?;
     Ok(EpochKey::from_seed(*seed))
 }
 
@@ -68,7 +70,9 @@ impl Salts {
     pub(crate) fn next(&mut self) -> Result<[u8; 16], EvidenceError> {
         if self.pool.len() < 16 {
             self.pool.resize(4096, 0);
-            SysRng.try_fill_bytes(&mut self.pool).map_err(|_| EvidenceError::Random)?;
+            SysRng
+                .try_fill_bytes(&mut self.pool)
+                .map_err(|_| EvidenceError::Random)?;
         }
         let rest = self.pool.len() - 16;
         let salt = self
@@ -164,7 +168,11 @@ impl SealingThread {
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let (now_us, written) = writer.mark();
             let check = now_us.saturating_sub(self.clock_checked_us) >= CLOCK_CHECK;
-            (now_us, written, if check { Some(writer.jump_us()) } else { None })
+            (
+                now_us,
+                written,
+                if check { Some(writer.jump_us()) } else { None },
+            )
         };
         if let Some(jump) = jump {
             self.clock_checked_us = now_us;
@@ -177,7 +185,11 @@ impl SealingThread {
         }
         if self.sealer()?.checkpoint_due(now_us) {
             // Frames that are not sealed yet may be older than `now_us`; a checkpoint must not overtake them.
-            let t_us = if written == self.consumed { now_us } else { self.last_t_us };
+            let t_us = if written == self.consumed {
+                now_us
+            } else {
+                self.last_t_us
+            };
             self.checkpoint(t_us)?;
         }
         Ok(())
@@ -197,8 +209,13 @@ impl SealingThread {
 
     fn push(&mut self, line: &Line) {
         self.last_t_us = line.t_us;
-        self.lines.push(self.consumed, line.seq, line.t_us, &line.text);
-        let head = Head { seq: line.seq, hash: line.hash, epoch: line.epoch };
+        self.lines
+            .push(self.consumed, line.seq, line.t_us, &line.text);
+        let head = Head {
+            seq: line.seq,
+            hash: line.hash,
+            epoch: line.epoch,
+        };
         self.progress.head(head, self.consumed);
     }
 
@@ -228,7 +245,12 @@ impl SealingThread {
                 self.consumed
             )));
         }
-        let now_us = self.writer.lock().unwrap_or_else(PoisonError::into_inner).mark().0;
+        let now_us = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .mark()
+            .0;
         let salt = self.salts.next()?;
         let line = self
             .sealer
@@ -237,7 +259,8 @@ impl SealingThread {
             .seal(now_us, salt, reason)
             .map_err(|e| EvidenceError::Chain(e.to_string()))?;
         self.last_t_us = line.t_us;
-        self.lines.push(self.consumed, line.seq, line.t_us, &line.text);
+        self.lines
+            .push(self.consumed, line.seq, line.t_us, &line.text);
         self.progress.sealed(&line, self.consumed, &self.genesis);
         self.flush()
     }

@@ -82,7 +82,10 @@ impl Batch {
     pub(crate) fn push(&mut self, t_us: u64, text: String) {
         let t_ms = (t_us / 1000).max(self.events.last().map_or(0, |last| last.t_ms));
         self.bytes += text.len() + EVENT_OVERHEAD;
-        self.events.push(LogEvent { t_ms, message: text });
+        self.events.push(LogEvent {
+            t_ms,
+            message: text,
+        });
     }
 
     /// The events.
@@ -105,7 +108,10 @@ pub(crate) fn rejected_ranges(
     if expired > old {
         ranges.push((old..expired, GapReason::Expired));
     }
-    let new = rejected.too_new_from.unwrap_or(events).max(old.max(expired));
+    let new = rejected
+        .too_new_from
+        .unwrap_or(events)
+        .max(old.max(expired));
     if new < events {
         ranges.push((new..events, GapReason::TooNew));
     }
@@ -202,7 +208,11 @@ impl<L: LogStream> Shipper<L> {
             self.progress.remark(format!(
                 "CloudWatch did not keep records {first} to {last} ({reason:?})"
             ));
-            match gaps(Gap { first: *first, last: *last, reason }) {
+            match gaps(Gap {
+                first: *first,
+                last: *last,
+                reason,
+            }) {
                 // After the seal no record can tell of it; the remark does.
                 Ok(()) | Err(EvidenceError::Sealed) => {}
                 Err(error) => return Err(error),
@@ -215,24 +225,29 @@ impl<L: LogStream> Shipper<L> {
         let Some(last) = seqs.last() else {
             return Ok(());
         };
-        let position = Position { offset: self.lines.offset(), next_seq: last + 1 };
+        let position = Position {
+            offset: self.lines.offset(),
+            next_seq: last + 1,
+        };
         self.position.store(position)?;
         let waiting = next_line(&mut self.lines)?.map(|line| line.t_us);
         self.lines.seek(position.offset);
-        self.progress.accepted(position.next_seq, position.offset, waiting);
+        self.progress
+            .accepted(position.next_seq, position.offset, waiting);
         Ok(())
     }
 }
 
 /// The next batch of lines and their sequence numbers, if any wait.
-pub(crate) fn collect(
-    lines: &mut FrameReader,
-) -> Result<Option<(Batch, Vec<u64>)>, EvidenceError> {
+pub(crate) fn collect(lines: &mut FrameReader) -> Result<Option<(Batch, Vec<u64>)>, EvidenceError> {
     let mut batch = Batch::default();
     let mut seqs = Vec::new();
     loop {
         let at = lines.offset();
-        let Some(LineFrame { seq, t_us, text, .. }) = next_line(lines)? else {
+        let Some(LineFrame {
+            seq, t_us, text, ..
+        }) = next_line(lines)?
+        else {
             break;
         };
         if !batch.has_room_for(t_us, &text) {
@@ -278,7 +293,11 @@ mod tests {
         assert_eq!(rejected_ranges(rejected(None, None, None), 5), vec![]);
         assert_eq!(
             rejected_ranges(rejected(Some(2), Some(3), Some(4)), 5),
-            vec![(0..2, GapReason::TooOld), (2..3, GapReason::Expired), (4..5, GapReason::TooNew)]
+            vec![
+                (0..2, GapReason::TooOld),
+                (2..3, GapReason::Expired),
+                (4..5, GapReason::TooNew)
+            ]
         );
         assert_eq!(
             rejected_ranges(rejected(None, None, Some(0)), 5),

@@ -13,7 +13,9 @@ use super::time::{Clock, Timeline};
 use powerpole_protocol::handoff::EvidencePlaces;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,8 +73,15 @@ impl SpoolDir {
     /// # Errors
     /// When it cannot be made, or holds a spool already: a bastion records once.
     pub(crate) fn create(path: &Path) -> Result<Self, EvidenceError> {
-        let failed = |source| EvidenceError::SpoolOpen { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let failed = |source| EvidenceError::SpoolOpen {
+            path: path.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let dir = Self(path.to_owned());
         for name in [FRAMES, LINES, POSITION] {
@@ -98,7 +107,9 @@ impl SpoolDir {
 
     fn open(&self, name: &str, options: &OpenOptions) -> Result<File, EvidenceError> {
         let path = self.0.join(name);
-        options.open(&path).map_err(|source| EvidenceError::SpoolOpen { path, source })
+        options
+            .open(&path)
+            .map_err(|source| EvidenceError::SpoolOpen { path, source })
     }
 
     /// The writing end of `frames`; takes the time's start.
@@ -130,12 +141,18 @@ impl SpoolDir {
 
     /// Reads `frames` from the start.
     pub(crate) fn frames(&self) -> Result<FrameReader, EvidenceError> {
-        Ok(FrameReader::new(self.open(FRAMES, OpenOptions::new().read(true))?, 0))
+        Ok(FrameReader::new(
+            self.open(FRAMES, OpenOptions::new().read(true))?,
+            0,
+        ))
     }
 
     /// Reads `lines` from an entry's offset.
     pub(crate) fn lines(&self, offset: u64) -> Result<FrameReader, EvidenceError> {
-        Ok(FrameReader::new(self.open(LINES, OpenOptions::new().read(true))?, offset))
+        Ok(FrameReader::new(
+            self.open(LINES, OpenOptions::new().read(true))?,
+            offset,
+        ))
     }
 
     /// Keeps where lines go, for the process that ships what a killed one left.
@@ -157,7 +174,10 @@ impl SpoolDir {
         };
         serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|e| EvidenceError::SpoolOpen { path, source: io::Error::other(e) })
+            .map_err(|e| EvidenceError::SpoolOpen {
+                path,
+                source: io::Error::other(e),
+            })
     }
 
     /// Keeps where shipping stands. A crash before this line ships some lines twice, which verification expects.
@@ -171,7 +191,9 @@ impl SpoolDir {
 
 impl std::fmt::Debug for FrameWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FrameWriter").field("frames", &self.next_number).finish_non_exhaustive()
+        f.debug_struct("FrameWriter")
+            .field("frames", &self.next_number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,18 +215,33 @@ impl FrameWriter {
             State::Sealed => return Err(EvidenceError::Sealed),
         }
         if payload.len() > MAX_PAYLOAD {
-            return Err(EvidenceError::TooLong { bytes: payload.len() });
+            return Err(EvidenceError::TooLong {
+                bytes: payload.len(),
+            });
         }
         let t_us = self.timeline.now_us(&*self.clock);
         self.buffer.clear();
-        encode_raw(&mut self.buffer, self.next_number, t_us, kind, session, payload);
+        encode_raw(
+            &mut self.buffer,
+            self.next_number,
+            t_us,
+            kind,
+            session,
+            payload,
+        );
         // A write that stops half-way leaves a torn frame: readers end there, so nothing may follow it.
         if let Err(source) = self.file.write_all(&self.buffer) {
             self.state = State::Failed;
-            return Err(EvidenceError::Spool { path: self.path.clone(), source });
+            return Err(EvidenceError::Spool {
+                path: self.path.clone(),
+                source,
+            });
         }
         self.next_number += 1;
-        Ok(Written { frames: self.next_number, t_us })
+        Ok(Written {
+            frames: self.next_number,
+            t_us,
+        })
     }
 
     /// A time that no frame written so far exceeds and no later frame precedes, and how many frames there are.
@@ -257,7 +294,10 @@ impl LineWriter {
     pub(crate) fn flush(&mut self) -> Result<u64, EvidenceError> {
         self.file
             .write_all(&self.buffer)
-            .map_err(|source| EvidenceError::Spool { path: self.path.clone(), source })?;
+            .map_err(|source| EvidenceError::Spool {
+                path: self.path.clone(),
+                source,
+            })?;
         self.length += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(self.length)
@@ -282,7 +322,10 @@ impl PositionFile {
         crc.copy_from_slice(&crc32fast::hash(numbers).to_be_bytes());
         self.file
             .write_all_at(&bytes, 0)
-            .map_err(|source| EvidenceError::Spool { path: self.path.clone(), source })
+            .map_err(|source| EvidenceError::Spool {
+                path: self.path.clone(),
+                source,
+            })
     }
 
     /// The position kept last; the start when there is none or it is damaged: lines are then shipped again.
@@ -295,7 +338,9 @@ impl PositionFile {
         if crc != crc32fast::hash(numbers).to_be_bytes() {
             return Position::default();
         }
-        let both = numbers.iter().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
+        let both = numbers
+            .iter()
+            .fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
         Position {
             offset: u64::try_from(both >> 64).unwrap_or(0),
             next_seq: u64::try_from(both & u128::from(u64::MAX)).unwrap_or(0),
@@ -318,13 +363,17 @@ fn read<T>(
     decode: impl FnOnce(&[u8]) -> Option<T>,
 ) -> Result<Option<T>, EvidenceError> {
     let at = reader.offset();
-    let body = reader.next_body().map_err(|source| EvidenceError::SpoolRead { at, source })?;
+    let body = reader
+        .next_body()
+        .map_err(|source| EvidenceError::SpoolRead { at, source })?;
     match body {
         None => Ok(None),
-        Some(body) => decode(body).map(Some).ok_or_else(|| EvidenceError::SpoolRead {
-            at,
-            source: io::Error::from(io::ErrorKind::InvalidData),
-        }),
+        Some(body) => decode(body)
+            .map(Some)
+            .ok_or_else(|| EvidenceError::SpoolRead {
+                at,
+                source: io::Error::from(io::ErrorKind::InvalidData),
+            }),
     }
 }
 
@@ -349,7 +398,10 @@ mod tests {
             writer.append(1, 2, b"shown").unwrap();
             assert_eq!(next_frame(&mut reader).unwrap().unwrap().number, n);
         }
-        let mode = std::fs::metadata(temp.path().join("spool")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(temp.path().join("spool"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 
@@ -361,14 +413,20 @@ mod tests {
         writer.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         assert_eq!(writer.append(1, 1, b"x").unwrap_err().code(), "spool_write");
         writer.file = tempfile::tempfile().unwrap();
-        assert_eq!(writer.append(1, 1, b"x").unwrap_err().code(), "evidence_lost");
+        assert_eq!(
+            writer.append(1, 1, b"x").unwrap_err().code(),
+            "evidence_lost"
+        );
     }
 
     #[test]
     fn a_directory_that_was_recorded_into_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         SpoolDir::create(temp.path()).unwrap();
-        assert_eq!(SpoolDir::create(temp.path()).unwrap_err().code(), "spool_open");
+        assert_eq!(
+            SpoolDir::create(temp.path()).unwrap_err().code(),
+            "spool_open"
+        );
     }
 
     #[test]
@@ -377,7 +435,10 @@ mod tests {
         let dir = SpoolDir::create(&temp.path().join("spool")).unwrap();
         let file = dir.position_file().unwrap();
         assert_eq!(file.load(), Position::default());
-        let position = Position { offset: 77, next_seq: u64::MAX };
+        let position = Position {
+            offset: 77,
+            next_seq: u64::MAX,
+        };
         file.store(position).unwrap();
         assert_eq!(dir.position_file().unwrap().load(), position);
         file.file.write_all_at(&[9], 3).unwrap();

@@ -32,6 +32,8 @@ pub(crate) async fn caller_identity(config: &SdkConfig) -> Result<CallerIdentity
         (Some(user_id), Some(account)) if !user_id.contains('/') => {
             Ok(CallerIdentity { user_id, account })
         }
-        _ => Err(IdentityError("the answer names no user id or account".to_owned())),
+        _ => Err(IdentityError(
+            "the answer names no user id or account".to_owned(),
+        )),
     }
 }

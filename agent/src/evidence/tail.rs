@@ -66,7 +66,10 @@ async fn ship_all<L: LogStream>(
         put(logs, &batch).await;
         outcome.sealed += seqs.len() as u64;
         if let Some(last) = seqs.last() {
-            position_file.store(Position { offset: lines.offset(), next_seq: last + 1 })?;
+            position_file.store(Position {
+                offset: lines.offset(),
+                next_seq: last + 1,
+            })?;
         }
     }
 

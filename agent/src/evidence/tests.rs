@@ -10,7 +10,8 @@ async fn aws(test: &str) -> Option<SdkConfig> {
         eprintln!("SKIPPED {test}: POWERPOLE_TEST_AWS is not set");
         return None;
     };
-    let credentials = aws_sdk_s3::config::Credentials::new("AKIATRIAL", "secret", None, None, "trial");
+    let credentials =
+        aws_sdk_s3::config::Credentials::new("AKIATRIAL", "secret", None, None, "trial");
     Some(
         aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -38,17 +39,31 @@ fn config(spool_dir: PathBuf, places: EvidencePlaces) -> EvidenceConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_and_anchors_arrive_in_cloudwatch_logs_and_s3() {
-    let Some(aws) = aws("lines_and_anchors_arrive_in_cloudwatch_logs_and_s3").await else { return };
+    let Some(aws) = aws("lines_and_anchors_arrive_in_cloudwatch_logs_and_s3").await else {
+        return;
+    };
     let temp = tempfile::tempdir().unwrap();
-    let unique = temp.path().file_name().unwrap().to_string_lossy().to_lowercase().replace('.', "");
+    let unique = temp
+        .path()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .to_lowercase()
+        .replace('.', "");
     let places = EvidencePlaces {
         log_group: format!("/powerpole/trial-{unique}"),
         log_stream: genesis().log_stream,
         anchor_bucket: format!("anchors-{unique}"),
     };
     let logs = aws_sdk_cloudwatchlogs::Client::new(&aws);
-    logs.create_log_group().log_group_name(&places.log_group).send().await.unwrap();
-    let s3_config = aws_sdk_s3::config::Builder::from(&aws).force_path_style(true).build();
+    logs.create_log_group()
+        .log_group_name(&places.log_group)
+        .send()
+        .await
+        .unwrap();
+    let s3_config = aws_sdk_s3::config::Builder::from(&aws)
+        .force_path_style(true)
+        .build();
     let s3 = aws_sdk_s3::Client::from_conf(s3_config);
     s3.create_bucket()
         .bucket(&places.anchor_bucket)
@@ -58,15 +73,22 @@ async fn lines_and_anchors_arrive_in_cloudwatch_logs_and_s3() {
         .unwrap();
 
     let spool = temp.path().join("spool");
-    let evidence = Evidence::begin(config(spool.clone(), places.clone()), &aws).await.unwrap();
+    let evidence = Evidence::begin(config(spool.clone(), places.clone()), &aws)
+        .await
+        .unwrap();
     let recorder = evidence.recorder();
     for n in 0..3000u32 {
-        recorder.record(Kind::Output, 1, &[u8::try_from(n % 251).unwrap(); 700]).unwrap();
+        recorder
+            .record(Kind::Output, 1, &[u8::try_from(n % 251).unwrap(); 700])
+            .unwrap();
     }
     let prefix = evidence.anchor_prefix();
     let genesis_head = evidence.genesis_head();
     let outcome = evidence.seal(SealReason::Finished).await.unwrap();
-    assert!(outcome.sealed && outcome.shipped && outcome.anchored, "{outcome:?}");
+    assert!(
+        outcome.sealed && outcome.shipped && outcome.anchored,
+        "{outcome:?}"
+    );
 
     let mut records = std::collections::BTreeMap::new();
     let mut token: Option<String> = None;
@@ -81,7 +103,8 @@ async fn lines_and_anchors_arrive_in_cloudwatch_logs_and_s3() {
             .await
             .unwrap();
         for event in page.events() {
-            if let Parsed::Record(record) = parse_line(event.message().unwrap().as_bytes()).unwrap() {
+            if let Parsed::Record(record) = parse_line(event.message().unwrap().as_bytes()).unwrap()
+            {
                 records.insert(record.seq, record);
             }
         }
@@ -100,8 +123,12 @@ async fn lines_and_anchors_arrive_in_cloudwatch_logs_and_s3() {
         ("genesis.json", AnchorKind::Genesis, records[&0].hash()),
         ("seal.json", AnchorKind::Seal, outcome.head.hash),
     ] {
-        let object =
-            s3.get_object().bucket(&places.anchor_bucket).key(format!("{prefix}{name}")).send().await;
+        let object = s3
+            .get_object()
+            .bucket(&places.anchor_bucket)
+            .key(format!("{prefix}{name}"))
+            .send()
+            .await;
         let body = object.unwrap().body.collect().await.unwrap().into_bytes();
         let anchor = powerpole_chain::Anchor::parse(&body).unwrap();
         assert_eq!((anchor.kind, anchor.head), (kind, hash));

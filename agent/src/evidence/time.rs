@@ -55,7 +55,9 @@ impl Timeline {
     /// By how many microseconds the wall clock has jumped since this was last asked, if it has.
     pub(crate) fn jump_us(&mut self, clock: &dyn Clock) -> Option<i64> {
         let expected = self.now_us(clock);
-        let offset = i64::try_from(clock.utc_us()).ok()?.checked_sub(i64::try_from(expected).ok()?)?;
+        let offset = i64::try_from(clock.utc_us())
+            .ok()?
+            .checked_sub(i64::try_from(expected).ok()?)?;
         let jump = offset.checked_sub(self.known_offset_us)?;
         (jump.unsigned_abs() > JUMP_US).then(|| {
             self.known_offset_us = offset;

@@ -22,10 +22,14 @@ impl Size {
     /// The size that `terminal` has now; 80 × 24 where it has none.
     pub(crate) fn of(terminal: impl AsFd) -> Self {
         match rustix::termios::tcgetwinsize(terminal) {
-            Ok(Winsize { ws_col, ws_row, .. }) if ws_col > 0 && ws_row > 0 => {
-                Self { columns: ws_col, rows: ws_row }
-            }
-            _ => Self { columns: 80, rows: 24 },
+            Ok(Winsize { ws_col, ws_row, .. }) if ws_col > 0 && ws_row > 0 => Self {
+                columns: ws_col,
+                rows: ws_row,
+            },
+            _ => Self {
+                columns: 80,
+                rows: 24,
+            },
         }
     }
 
@@ -53,7 +57,11 @@ pub(crate) fn judge_typing(modes: LocalModes) -> Typing {
     let silent = !modes.contains(LocalModes::ECHO);
     let whole_lines = modes.contains(LocalModes::ICANON);
     let signals = modes.contains(LocalModes::ISIG);
-    if silent && (whole_lines || !signals) { Typing::Hidden } else { Typing::Shown }
+    if silent && (whole_lines || !signals) {
+        Typing::Hidden
+    } else {
+        Typing::Shown
+    }
 }
 
 /// A new pseudo-terminal: the relay holds both ends, so that the shell's end outlives the shell and nothing it
@@ -73,9 +81,8 @@ impl Pty {
     /// # Errors
     /// When the kernel has none left.
     pub(crate) fn open(size: Size) -> io::Result<Self> {
-        let master = rustix::pty::openpt(
-            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-        )?;
+        let master =
+            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
         let name = rustix::pty::ptsname(&master, Vec::new())?;
@@ -83,7 +90,11 @@ impl Pty {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(&path, flags, Mode::empty())?;
         set_nonblocking(&master)?;
-        let pty = Self { master, slave, path };
+        let pty = Self {
+            master,
+            slave,
+            path,
+        };
         pty.resize(size)?;
         Ok(pty)
     }
@@ -98,7 +109,12 @@ impl Pty {
     /// # Errors
     /// When the terminal is gone.
     pub(crate) fn resize(&self, size: Size) -> io::Result<()> {
-        let size = Winsize { ws_col: size.columns, ws_row: size.rows, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_col: size.columns,
+            ws_row: size.rows,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         Ok(rustix::termios::tcsetwinsize(&self.master, size)?)
     }
 
@@ -166,9 +182,26 @@ mod tests {
 
     #[test]
     fn a_terminal_knows_its_size_and_path() {
-        let pty = Pty::open(Size { columns: 132, rows: 43 }).unwrap();
-        assert_eq!(Size::of(&pty.slave), Size { columns: 132, rows: 43 });
+        let pty = Pty::open(Size {
+            columns: 132,
+            rows: 43,
+        })
+        .unwrap();
+        assert_eq!(
+            Size::of(&pty.slave),
+            Size {
+                columns: 132,
+                rows: 43
+            }
+        );
         assert!(pty.path().starts_with("/dev/pts/"));
-        assert_eq!(Size { columns: 258, rows: 3 }.payload(), [1, 2, 0, 3]);
+        assert_eq!(
+            Size {
+                columns: 258,
+                rows: 3
+            }
+            .payload(),
+            [1, 2, 0, 3]
+        );
     }
 }

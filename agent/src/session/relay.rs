@@ -93,7 +93,11 @@ struct Pending {
 
 impl Pending {
     fn new() -> Self {
-        Self { buffer: vec![0; MAX_PAYLOAD], from: 0, to: 0 }
+        Self {
+            buffer: vec![0; MAX_PAYLOAD],
+            from: 0,
+            to: 0,
+        }
     }
     fn is_empty(&self) -> bool {
         self.from == self.to
@@ -235,7 +239,9 @@ impl Relay {
             Step::Input(Err(e)) => Err(hang_up(e)),
             Step::Exited(status) => {
                 self.drain().await?;
-                status.map(|status| Some(Ending::Exited(status))).map_err(Ending::Broken)
+                status
+                    .map(|status| Some(Ending::Exited(status)))
+                    .map_err(Ending::Broken)
             }
         }
     }
@@ -252,11 +258,16 @@ impl Relay {
     fn follow_gate(&mut self) -> Result<Option<Ending>, Ending> {
         let gate = *self.gate.borrow_and_update();
         match gate {
-            Gate::Open => return self.warn("Evidence is being kept again. Go on.").map(|()| None),
+            Gate::Open => {
+                return self
+                    .warn("Evidence is being kept again. Go on.")
+                    .map(|()| None);
+            }
             Gate::Frozen => {}
             Gate::Ended => return Err(Ending::Unrecorded(EvidenceError::Lost)),
         }
-        let text = "Evidence is not being taken at the moment. This session waits; nothing is lost.";
+        let text =
+            "Evidence is not being taken at the moment. This session waits; nothing is lost.";
         self.warn(text).map(|()| None)
     }
 
@@ -311,7 +322,9 @@ impl Relay {
             Typing::Shown => self.to_shell.buffer.get(..=length).unwrap_or_default(),
             Typing::Hidden => &hidden,
         };
-        self.recorder.record(Kind::Input, self.session, typed).map_err(Ending::Unrecorded)?;
+        self.recorder
+            .record(Kind::Input, self.session, typed)
+            .map_err(Ending::Unrecorded)?;
         self.moved.input += length as u64;
         self.to_shell.set(1, length + 1);
         match self.to_shell.write(self.master.get_ref()) {
@@ -321,7 +334,11 @@ impl Relay {
         }
         // A password does not stay in this buffer.
         if self.to_shell.is_empty() {
-            self.to_shell.buffer.get_mut(..=length).unwrap_or_default().fill(0);
+            self.to_shell
+                .buffer
+                .get_mut(..=length)
+                .unwrap_or_default()
+                .fill(0);
         }
         Ok(())
     }
@@ -338,7 +355,9 @@ impl Relay {
                 }
             }
         };
-        tokio::time::timeout(LAST_WORDS, last_words).await.unwrap_or(Ok(()))
+        tokio::time::timeout(LAST_WORDS, last_words)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     async fn flush_screen(&mut self) -> io::Result<()> {
@@ -350,13 +369,18 @@ impl Relay {
     }
 
     fn record(&self, kind: Kind, payload: &[u8]) -> Result<(), Ending> {
-        self.recorder.record(kind, self.session, payload).map_err(Ending::Unrecorded)
+        self.recorder
+            .record(kind, self.session, payload)
+            .map_err(Ending::Unrecorded)
     }
 }
 
 fn hang_up(error: io::Error) -> Ending {
     let gone = [Errno::IO.raw_os_error(), Errno::PIPE.raw_os_error()];
-    if error.raw_os_error().is_some_and(|code| gone.contains(&code)) {
+    if error
+        .raw_os_error()
+        .is_some_and(|code| gone.contains(&code))
+    {
         Ending::HungUp
     } else {
         Ending::Broken(error)
@@ -368,7 +392,9 @@ fn when_ready<T>(
     ready: io::Result<AsyncFdReadyGuard<'_, OwnedFd>>,
     act: impl FnOnce(&OwnedFd) -> io::Result<T>,
 ) -> io::Result<Option<T>> {
-    ready?.try_io(|fd| act(fd.get_ref())).map_or(Ok(None), |acted| acted.map(Some))
+    ready?
+        .try_io(|fd| act(fd.get_ref()))
+        .map_or(Ok(None), |acted| acted.map(Some))
 }
 
 /// Reads into the buffer's second byte and on; the first is the form of an input record.
@@ -384,7 +410,10 @@ fn read_typed(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 fn read_output(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     let limit = buffer.len().min(MAX_PAYLOAD);
     let mut filled = 0;
-    while let Some(space) = buffer.get_mut(filled..limit).filter(|space| !space.is_empty()) {
+    while let Some(space) = buffer
+        .get_mut(filled..limit)
+        .filter(|space| !space.is_empty())
+    {
         match read_now(fd, space) {
             Ok(0) => break,
             Ok(length) => {

@@ -43,7 +43,11 @@ pub(crate) struct SystemdShells {
 
 const SLICE: &str = "powerpole.slice";
 /// Where systemd's hierarchy lies: the one of cgroup v2, or, on machines with the old ones, one of these.
-const CGROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+const CGROUPS: [&str; 3] = [
+    "/sys/fs/cgroup",
+    "/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup/systemd",
+];
 /// Shells that do not end by themselves are killed after this time.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -112,7 +116,11 @@ fn arguments(
     .into_iter()
     .map(OsString::from)
     .collect();
-    arguments.extend(SANDBOX.iter().map(|property| format!("--property={property}").into()));
+    arguments.extend(
+        SANDBOX
+            .iter()
+            .map(|property| format!("--property={property}").into()),
+    );
     arguments.push("--".into());
     arguments.push(shells.shell.clone().into());
     match &request.command {
@@ -221,7 +229,11 @@ fn processes_of(uid: u32) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // Zombies belong to their parent; their directory keeps the uid, so they are left out by their state.
@@ -236,7 +248,10 @@ fn processes_of(uid: u32) -> io::Result<Vec<i32>> {
 fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
-        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().starts_with('Z')))
+        .and_then(|stat| {
+            stat.rsplit_once(')')
+                .map(|(_, rest)| rest.trim_start().starts_with('Z'))
+        })
         .unwrap_or(true)
 }
 

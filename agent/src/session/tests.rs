@@ -14,7 +14,10 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-const SIZE: Size = Size { columns: 80, rows: 24 };
+const SIZE: Size = Size {
+    columns: 80,
+    rows: 24,
+};
 
 /// A bash on a terminal of its own, started as systemd would: session leader with a controlling terminal.
 fn bash(terminal: &Pty, script: Option<&str>) -> Child {
@@ -24,7 +27,13 @@ fn bash(terminal: &Pty, script: Option<&str>) -> Child {
     if let Some(script) = script {
         command.args(["-c", script]);
     }
-    command.env("PS1", "$ ").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    command
+        .env("PS1", "$ ")
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap()
 }
 
 /// The operator's side: what SSM's agent holds.
@@ -52,7 +61,9 @@ impl Operator {
     }
 
     fn types(&self, text: &str) {
-        File::from(self.pty.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
+        File::from(self.pty.master.try_clone().unwrap())
+            .write_all(text.as_bytes())
+            .unwrap();
     }
 
     fn seen(&self) -> Vec<u8> {
@@ -61,12 +72,19 @@ impl Operator {
 
     async fn sees(&self, text: &str) {
         for _ in 0..1000 {
-            if self.seen().windows(text.len()).any(|part| part == text.as_bytes()) {
+            if self
+                .seen()
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{text:?} is not among {:?}", String::from_utf8_lossy(&self.seen()));
+        panic!(
+            "{text:?} is not among {:?}",
+            String::from_utf8_lossy(&self.seen())
+        );
     }
 }
 
@@ -97,7 +115,14 @@ fn start(script: Option<&str>) -> Running {
     let mut relay = Relay::new(1, recorder.clone(), shell_terminal, end(), end()).unwrap();
     let (signals, mut inbox) = mpsc::channel(8);
     let ended = tokio::spawn(async move { relay.run(shell, &mut inbox).await });
-    Running { operator, spool, recorder, signals, ended, _temp: temp }
+    Running {
+        operator,
+        spool,
+        recorder,
+        signals,
+        ended,
+        _temp: temp,
+    }
 }
 
 async fn ending(running: &mut Running) -> Ending {
@@ -117,7 +142,10 @@ async fn what_bash_shows_is_recorded_byte_for_byte_and_what_is_typed_too() {
         other => panic!("{other:?}"),
     }
     running.operator.sees("exit").await;
-    assert_eq!(trial::joined(&running.spool, Kind::Output), running.operator.seen());
+    assert_eq!(
+        trial::joined(&running.spool, Kind::Output),
+        running.operator.seen()
+    );
     let typed: Vec<u8> = trial::recorded(&running.spool)
         .into_iter()
         .filter(|(kind, ..)| *kind == Kind::Input)
@@ -125,7 +153,9 @@ async fn what_bash_shows_is_recorded_byte_for_byte_and_what_is_typed_too() {
         .collect();
     assert_eq!(typed, b"echo sum=$((40+2))\nexit 7\n");
     // The operator's own terminal has its modes back.
-    let modes = rustix::termios::tcgetattr(&running.operator.pty.slave).unwrap().local_modes;
+    let modes = rustix::termios::tcgetattr(&running.operator.pty.slave)
+        .unwrap()
+        .local_modes;
     assert!(modes.contains(LocalModes::ECHO | LocalModes::ICANON));
 }
 
@@ -178,29 +208,51 @@ async fn a_frozen_session_shows_nothing_new_and_goes_on_afterwards() {
 async fn lost_evidence_a_warning_a_resize_and_an_end_reach_the_session() {
     let mut running = start(None);
     running.operator.sees("$ ").await;
-    running.signals.send(Signal::Warn("5 minutes left".to_owned())).await.unwrap();
+    running
+        .signals
+        .send(Signal::Warn("5 minutes left".to_owned()))
+        .await
+        .unwrap();
     running.operator.sees("*** PowerPole: 5 minutes left").await;
-    running.operator.pty.resize(Size { columns: 101, rows: 33 }).unwrap();
+    running
+        .operator
+        .pty
+        .resize(Size {
+            columns: 101,
+            rows: 33,
+        })
+        .unwrap();
     running.signals.send(Signal::Resized).await.unwrap();
     running.operator.types("stty size\n");
     running.operator.sees("33 101").await;
     running.recorder.set_gate(Gate::Ended);
     assert!(matches!(ending(&mut running).await, Ending::Unrecorded(_)));
-    let kinds: Vec<_> = trial::recorded(&running.spool).into_iter().map(|f| (f.0, f.2)).collect();
+    let kinds: Vec<_> = trial::recorded(&running.spool)
+        .into_iter()
+        .map(|f| (f.0, f.2))
+        .collect();
     assert!(kinds.contains(&(Kind::Warning, b"5 minutes left".to_vec())));
     assert!(kinds.contains(&(Kind::Resize, vec![0, 101, 0, 33])));
 
     let mut running = start(None);
     running.operator.sees("$ ").await;
-    running.signals.send(Signal::End("the deadline".to_owned())).await.unwrap();
-    assert!(matches!(ending(&mut running).await, Ending::Ended(reason) if reason == "the deadline"));
+    running
+        .signals
+        .send(Signal::End("the deadline".to_owned()))
+        .await
+        .unwrap();
+    assert!(
+        matches!(ending(&mut running).await, Ending::Ended(reason) if reason == "the deadline")
+    );
 }
 
 /// Not a test of its own: the process that the next one kills.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is started by the test that kills it"]
 async fn victim() {
-    let Some(terminal) = std::env::var_os("POWERPOLE_TRIAL_TERMINAL") else { return };
+    let Some(terminal) = std::env::var_os("POWERPOLE_TRIAL_TERMINAL") else {
+        return;
+    };
     let spool = std::env::var_os("POWERPOLE_TRIAL_SPOOL").unwrap();
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
     let end = || rustix::fs::open(&terminal, flags, rustix::fs::Mode::empty()).unwrap();
@@ -237,6 +289,11 @@ async fn after_a_sigkill_in_mid_output_all_that_was_shown_is_in_the_spool() {
         }
         let (shown, kept) = (operator.seen(), trial::joined(&spool, Kind::Output));
         assert!(shown.len() > 4000, "{}", shown.len());
-        assert!(kept.starts_with(&shown), "shown {}, kept {}", shown.len(), kept.len());
+        assert!(
+            kept.starts_with(&shown),
+            "shown {}, kept {}",
+            shown.len(),
+            kept.len()
+        );
     }
 }

@@ -48,7 +48,11 @@ impl Answers {
                 self.goes_on = head.goes_on();
                 // Only an answer's first packet has number 1; a long one comes by it again after 256 packets,
                 // when nothing is waiting any more.
-                self.current = if head.seq == 1 && !continues { self.waiting.pop_front() } else { None };
+                self.current = if head.seq == 1 && !continues {
+                    self.waiting.pop_front()
+                } else {
+                    None
+                };
                 self.first.clear();
             }
             let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
@@ -58,7 +62,8 @@ impl Answers {
                 continue;
             };
             let room = LOOKED_AT.saturating_sub(self.first.len()).min(body.len());
-            self.first.extend_from_slice(body.get(..room).unwrap_or_default());
+            self.first
+                .extend_from_slice(body.get(..room).unwrap_or_default());
             if self.left == 0 || self.first.len() >= LOOKED_AT {
                 self.current = None;
                 out(statement, outcome(&self.first));

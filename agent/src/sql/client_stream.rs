@@ -175,8 +175,11 @@ impl ClientStream {
             Mode::Data => (begins | ends | DATA, body.to_vec()),
             Mode::ChangeUser => {
                 // Only the name is wanted; it stands first and is short.
-                let room = 300usize.saturating_sub(self.collected.len()).min(body.len());
-                self.collected.extend_from_slice(body.get(..room).unwrap_or_default());
+                let room = 300usize
+                    .saturating_sub(self.collected.len())
+                    .min(body.len());
+                self.collected
+                    .extend_from_slice(body.get(..room).unwrap_or_default());
                 self.first = false;
                 if !last {
                     return;
@@ -195,13 +198,21 @@ impl ClientStream {
                     return;
                 }
                 let length = u32::try_from(self.length).unwrap_or(u32::MAX);
-                (FIRST | LAST | DATA | REDACTED, length.to_be_bytes().to_vec())
+                (
+                    FIRST | LAST | DATA | REDACTED,
+                    length.to_be_bytes().to_vec(),
+                )
             }
         };
         let command = bytes.first().copied().unwrap_or(0);
         let answered = flags & (FIRST | DATA) == FIRST && !UNANSWERED.contains(&command);
         self.first = false;
-        out(Piece { statement: self.statement, flags, bytes, answered });
+        out(Piece {
+            statement: self.statement,
+            flags,
+            bytes,
+            answered,
+        });
     }
 }
 
@@ -249,7 +260,12 @@ mod tests {
     #[test]
     fn statements_are_whole_however_the_bytes_arrive() {
         let big = vec![b'x'; 100_000];
-        let bytes = [packet(0, b"\x03SELECT 1"), packet(0, b"\x0e"), packet(0, &big)].concat();
+        let bytes = [
+            packet(0, b"\x03SELECT 1"),
+            packet(0, b"\x0e"),
+            packet(0, &big),
+        ]
+        .concat();
         for chunk in [1, 2, 3, 5, 4096, bytes.len()] {
             let mut stream = ClientStream::after_login();
             let pieces = pieces(&mut stream, &bytes, chunk);
@@ -259,7 +275,11 @@ mod tests {
                 (3, 0, big.clone()),
             ];
             assert_eq!(joined(&pieces), expected, "{chunk}");
-            assert!(pieces.iter().all(|piece| piece.payload(1).len() <= 32 * 1024));
+            assert!(
+                pieces
+                    .iter()
+                    .all(|piece| piece.payload(1).len() <= 32 * 1024)
+            );
             assert_eq!(pieces.iter().filter(|piece| piece.answered).count(), 3);
         }
     }
@@ -295,7 +315,10 @@ mod tests {
         for chunk in [1, 7, bytes.len()] {
             let mut stream = ClientStream::after_login();
             let pieces = pieces(&mut stream, &bytes, chunk);
-            let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
+            let text: Vec<u8> = pieces
+                .iter()
+                .flat_map(|piece| piece.bytes.clone())
+                .collect();
             assert!(!text.windows(6).any(|w| w == b"secret" || w == b"hashha"));
             let expected = vec![
                 (0, DATA | REDACTED, 20u32.to_be_bytes().to_vec()),
@@ -316,6 +339,9 @@ mod tests {
         for n in 0..MAX_EXCHANGE {
             stream.take(&packet(3 + n, b"x"), |_| {}).unwrap();
         }
-        assert_eq!(stream.take(&packet(99, b"x"), |_| {}), Err(Broken::LongExchange));
+        assert_eq!(
+            stream.take(&packet(99, b"x"), |_| {}),
+            Err(Broken::LongExchange)
+        );
     }
 }

@@ -10,7 +10,9 @@ use serde_json::json;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
@@ -42,7 +44,9 @@ pub(super) async fn serve(
     client: TcpStream,
 ) -> Result<(), Trouble> {
     let login = tokio::time::timeout(LOGIN_WITHIN, log_in(endpoint, number, client));
-    let (client, server) = login.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (client, server) = login
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     relay(endpoint, number, client, server).await
 }
 
@@ -77,7 +81,9 @@ async fn log_in(
         .filter(|greeting| greeting.capabilities & capability::SSL != 0);
     let Some(read) = read else {
         let text = "PowerPole: the database offers no TLS, so nothing is passed to it";
-        Packet::error(greeting.seq, UNKNOWN, text).write(&mut client).await?;
+        Packet::error(greeting.seq, UNKNOWN, text)
+            .write(&mut client)
+            .await?;
         return Err(Trouble::Refused(SqlRefusal::ServerWithoutTls));
     };
     greeting.payload = read.without(capability::STRIPPED, &greeting.payload);
@@ -87,15 +93,19 @@ async fn log_in(
     let asked = client_capabilities(&request.payload).unwrap_or(0);
     if asked & capability::SSL == 0 || request.payload.len() != 32 {
         let text = "Connections using insecure transport are prohibited (PowerPole: add --ssl)";
-        Packet::error(request.seq.wrapping_add(1), TLS_REQUIRED, text).write(&mut client).await?;
+        Packet::error(request.seq.wrapping_add(1), TLS_REQUIRED, text)
+            .write(&mut client)
+            .await?;
         return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
     }
     if asked & capability::STRIPPED != 0 {
         return Err(Trouble::Refused(SqlRefusal::Compression));
     }
     request.write(&mut server).await?;
-    let mut server =
-        endpoint.connector.connect(endpoint.server_name.clone(), server).await?;
+    let mut server = endpoint
+        .connector
+        .connect(endpoint.server_name.clone(), server)
+        .await?;
     let mut client = endpoint.acceptor.accept(client).await?;
 
     let login = Packet::read(&mut client).await?;
@@ -152,15 +162,21 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
             return Ok(());
         }
         let before = stream.statements();
-        stream.take(bytes, |piece| pieces.push(piece)).map_err(io::Error::other)?;
+        stream
+            .take(bytes, |piece| pieces.push(piece))
+            .map_err(io::Error::other)?;
         for piece in pieces.drain(..) {
-            endpoint.recorder.record(Kind::Statement, 0, &piece.payload(number))?;
+            endpoint
+                .recorder
+                .record(Kind::Statement, 0, &piece.payload(number))?;
             if piece.answered {
                 // Nobody listens when the other direction has ended, and this one ends with it.
                 let _ = expected.send(piece.statement);
             }
         }
-        endpoint.statements.fetch_add(stream.statements() - before, Ordering::Relaxed);
+        endpoint
+            .statements
+            .fetch_add(stream.statements() - before, Ordering::Relaxed);
         server.write_all(bytes).await?;
         server.flush().await?;
     }
@@ -193,7 +209,9 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
                 fields.insert("connection".to_owned(), number.into());
                 fields.insert("statement".to_owned(), statement.into());
             }
-            endpoint.recorder.record_json(Kind::StatementResult, 0, &outcome)?;
+            endpoint
+                .recorder
+                .record_json(Kind::StatementResult, 0, &outcome)?;
         }
         client.write_all(bytes).await?;
         client.flush().await?;

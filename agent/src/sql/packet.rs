@@ -113,9 +113,16 @@ impl Greeting {
         let rest = payload.strip_prefix(&[10])?;
         let version = rest.iter().position(|byte| *byte == 0)?;
         let lower_at = 1 + version + 1 + 4 + 8 + 1;
-        let at = |from: usize| Some(u16::from_le_bytes(*payload.get(from..)?.first_chunk::<2>()?));
+        let at = |from: usize| {
+            Some(u16::from_le_bytes(
+                *payload.get(from..)?.first_chunk::<2>()?,
+            ))
+        };
         let capabilities = u32::from(at(lower_at)?) | u32::from(at(lower_at + 5)?) << 16;
-        Some(Self { capabilities, lower_at })
+        Some(Self {
+            capabilities,
+            lower_at,
+        })
     }
 
     /// The greeting's payload without these capabilities.
@@ -133,7 +140,9 @@ impl Greeting {
 
 /// Capabilities that a client asks for: the first four bytes of an SSLRequest and of a login alike.
 pub(crate) fn client_capabilities(payload: &[u8]) -> Option<u32> {
-    payload.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
+    payload
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// The user name in a login (HandshakeResponse41): after 32 fixed bytes, up to NUL.
@@ -143,7 +152,11 @@ pub(crate) fn login_user(payload: &[u8]) -> String {
 
 /// Text up to NUL, at most 256 bytes of it.
 pub(crate) fn until_nul(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()).min(256);
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len())
+        .min(256);
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 

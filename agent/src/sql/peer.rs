@@ -17,7 +17,9 @@ fn find(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<u32> {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (local, remote) = (fields.next()?, fields.next()?);
         // State, queues, timer and retransmits lie between.
-        (local == peer && remote == own).then(|| fields.nth(4)?.parse().ok()).flatten()
+        (local == peer && remote == own)
+            .then(|| fields.nth(4)?.parse().ok())
+            .flatten()
     })
 }
 

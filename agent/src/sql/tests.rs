@@ -28,7 +28,10 @@ fn setting(test: &str) -> Option<Setting> {
     };
     let (user, password) = account.split_once(':').unwrap();
     Some(Setting {
-        servers: servers.split(',').map(|server| server.parse().unwrap()).collect(),
+        servers: servers
+            .split(',')
+            .map(|server| server.parse().unwrap())
+            .collect(),
         ca: std::fs::read_to_string(ca).unwrap(),
         user: user.to_owned(),
         password: password.to_owned(),
@@ -56,9 +59,15 @@ async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let uid = rustix::process::getuid().as_raw();
     let gate = recorder.gate();
-    let endpoint =
-        SqlEndpoint::start_for(listen, uid, &target, recorder.clone(), gate).await.unwrap();
-    Trial { endpoint, recorder, spool, _temp: temp }
+    let endpoint = SqlEndpoint::start_for(listen, uid, &target, recorder.clone(), gate)
+        .await
+        .unwrap();
+    Trial {
+        endpoint,
+        recorder,
+        spool,
+        _temp: temp,
+    }
 }
 
 fn options(trial: &Trial, setting: &Setting) -> OptsBuilder {
@@ -83,14 +92,20 @@ fn statements(spool: &Path) -> BTreeMap<(u32, u64, u8), Vec<u8>> {
             let connection = u32::from_be_bytes(payload[..4].try_into().unwrap());
             let statement = u64::from_be_bytes(payload[4..12].try_into().unwrap());
             let key = (connection, statement, payload[12] & (DATA | REDACTED));
-            whole.entry(key).or_default().extend_from_slice(&payload[HEADER..]);
+            whole
+                .entry(key)
+                .or_default()
+                .extend_from_slice(&payload[HEADER..]);
         }
     }
     whole
 }
 
 fn all_bytes(spool: &Path) -> Vec<u8> {
-    trial::recorded(spool).into_iter().flat_map(|frame| frame.2).collect()
+    trial::recorded(spool)
+        .into_iter()
+        .flat_map(|frame| frame.2)
+        .collect()
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
@@ -99,34 +114,65 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_statement_is_recorded_and_no_password_is() {
-    let Some(setting) = setting("every_statement_is_recorded_and_no_password_is") else { return };
+    let Some(setting) = setting("every_statement_is_recorded_and_no_password_is") else {
+        return;
+    };
     for server in &setting.servers {
         let trial = trial_before(*server, &setting.ca).await;
-        let mut conn = Conn::new(Opts::from(options(&trial, &setting))).await.unwrap();
+        let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
+            .await
+            .unwrap();
         let sum: Option<u64> = conn.query_first("SELECT 40+2 /* plain */").await.unwrap();
         assert_eq!(sum, Some(42));
-        let given: Option<u64> = conn.exec_first("SELECT ? /* prepared */", (43u64,)).await.unwrap();
+        let given: Option<u64> = conn
+            .exec_first("SELECT ? /* prepared */", (43u64,))
+            .await
+            .unwrap();
         assert_eq!(given, Some(43));
-        assert!(conn.query_drop("SELECT * FROM no_such_table").await.is_err());
+        assert!(
+            conn.query_drop("SELECT * FROM no_such_table")
+                .await
+                .is_err()
+        );
 
         let opts = ChangeUserOpts::default()
             .with_user(Some(setting.user.clone()))
             .with_pass(Some(setting.password.clone()));
         conn.change_user(opts).await.unwrap();
-        let after: Option<u64> = conn.query_first("SELECT 44 /* after change */").await.unwrap();
+        let after: Option<u64> = conn
+            .query_first("SELECT 44 /* after change */")
+            .await
+            .unwrap();
         assert_eq!(after, Some(44));
         conn.disconnect().await.unwrap();
 
         let recorded = statements(&trial.spool);
         let seen: Vec<_> = recorded.values().collect();
-        assert!(seen.iter().any(|s| s.as_slice() == b"\x03SELECT 40+2 /* plain */"), "{server}");
-        assert!(seen.iter().any(|s| s.as_slice() == b"\x16SELECT ? /* prepared */"));
-        assert!(seen.iter().any(|s| s.as_slice() == b"\x03SELECT 44 /* after change */"));
+        assert!(
+            seen.iter()
+                .any(|s| s.as_slice() == b"\x03SELECT 40+2 /* plain */"),
+            "{server}"
+        );
+        assert!(
+            seen.iter()
+                .any(|s| s.as_slice() == b"\x16SELECT ? /* prepared */")
+        );
+        assert!(
+            seen.iter()
+                .any(|s| s.as_slice() == b"\x03SELECT 44 /* after change */")
+        );
         let changed = [b"\x11".as_slice(), setting.user.as_bytes()].concat();
-        assert!(recorded.iter().any(|((_, _, flags), s)| *flags == REDACTED && *s == changed));
+        assert!(
+            recorded
+                .iter()
+                .any(|((_, _, flags), s)| *flags == REDACTED && *s == changed)
+        );
         let bytes = all_bytes(&trial.spool);
         assert!(!holds(&bytes, setting.password.as_bytes()));
-        assert!(holds(&bytes, b"\"error\":1146"), "what became of it is told");
+        assert!(
+            holds(&bytes, b"\"error\":1146"),
+            "what became of it is told"
+        );
         assert!(trial.endpoint.statements() >= 5);
         trial.endpoint.stop().await;
     }
@@ -134,16 +180,29 @@ async fn every_statement_is_recorded_and_no_password_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
-    let Some(setting) = setting("a_statement_of_20_mib_passes_and_is_recorded_whole") else { return };
+    let Some(setting) = setting("a_statement_of_20_mib_passes_and_is_recorded_whole") else {
+        return;
+    };
     for server in &setting.servers {
         let trial = trial_before(*server, &setting.ca).await;
         let options = options(&trial, &setting).max_allowed_packet(Some(64 << 20));
         let mut conn = Conn::new(Opts::from(options.clone())).await.unwrap();
-        let allowed: Option<u64> = conn.query_first("SELECT @@max_allowed_packet").await.unwrap();
-        let length = if allowed.unwrap() > 21 << 20 { 20 << 20 } else { 15 << 20 };
-        let blob: Vec<u8> = (0..length).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let seen: Option<(u64, String)> =
-            conn.exec_first("SELECT LENGTH(?), 'x'", (blob.clone(),)).await.unwrap();
+        let allowed: Option<u64> = conn
+            .query_first("SELECT @@max_allowed_packet")
+            .await
+            .unwrap();
+        let length = if allowed.unwrap() > 21 << 20 {
+            20 << 20
+        } else {
+            15 << 20
+        };
+        let blob: Vec<u8> = (0..length)
+            .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let seen: Option<(u64, String)> = conn
+            .exec_first("SELECT LENGTH(?), 'x'", (blob.clone(),))
+            .await
+            .unwrap();
         assert_eq!(seen.unwrap().0, u64::from(length));
         conn.disconnect().await.unwrap();
         let recorded = statements(&trial.spool);
@@ -157,7 +216,11 @@ async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
         let within = |statement: &Vec<u8>| {
             (0..64).any(|at| statement.get(at..at + blob.len()) == Some(&blob))
         };
-        assert!(sent == blob || recorded.values().any(within), "{server}: {} bytes", sent.len());
+        assert!(
+            sent == blob || recorded.values().any(within),
+            "{server}: {} bytes",
+            sent.len()
+        );
 
         // One packet above 16 MiB, split by the protocol.
         if length > 16 << 20 {
@@ -167,7 +230,11 @@ async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
             assert_eq!(seen, Some(17 << 20));
             conn.disconnect().await.unwrap();
             let whole = [b"\x03", text.as_bytes()].concat();
-            assert!(statements(&trial.spool).values().any(|statement| *statement == whole));
+            assert!(
+                statements(&trial.spool)
+                    .values()
+                    .any(|statement| *statement == whole)
+            );
         }
         trial.endpoint.stop().await;
     }
@@ -182,13 +249,25 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
     for server in &setting.servers {
         let trial = trial_before(*server, &setting.ca).await;
         let without = options(&trial, &setting).ssl_opts(None::<SslOpts>);
-        let error = Conn::new(Opts::from(without)).await.unwrap_err().to_string();
+        let error = Conn::new(Opts::from(without))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("insecure transport"), "{error}");
 
         let port = trial.endpoint.address.port().to_string();
         let run = async |more: &[&str], sql: &str| {
             tokio::process::Command::new(&setting.client)
-                .args(["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-u", &setting.user, "--ssl"])
+                .args([
+                    "--no-defaults",
+                    "-h",
+                    "127.0.0.1",
+                    "-P",
+                    &port,
+                    "-u",
+                    &setting.user,
+                    "--ssl",
+                ])
                 .arg(format!("-p{}", setting.password))
                 .args(more)
                 .args(["-N", "-B", "-e", sql])
@@ -198,7 +277,11 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
         };
         let output = run(&["--compress"], "SHOW SESSION STATUS LIKE 'Compression'").await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{server} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{server} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(text.contains("OFF"), "{text}");
         assert!(holds(&all_bytes(&trial.spool), b"LIKE 'Compression'"));
 
@@ -214,7 +297,10 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
         if output.status.success() {
             assert!(holds(&all_bytes(&trial.spool), b"local-data-2"), "{server}");
         } else {
-            eprintln!("{server} takes no local data: {}", String::from_utf8_lossy(&output.stderr));
+            eprintln!(
+                "{server} takes no local data: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         trial.endpoint.stop().await;
     }
@@ -222,14 +308,21 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_endpoint_passes_no_statement_and_a_stopped_one_cuts_connections() {
-    let Some(setting) = setting("a_frozen_endpoint_passes_no_statement") else { return };
+    let Some(setting) = setting("a_frozen_endpoint_passes_no_statement") else {
+        return;
+    };
     let trial = trial_before(setting.servers[0], &setting.ca).await;
-    let mut conn = Conn::new(Opts::from(options(&trial, &setting))).await.unwrap();
+    let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
+        .await
+        .unwrap();
     // The endpoint waits in a read that began while the gate was open: one statement goes through.
     trial.recorder.set_gate(Gate::Frozen);
     let _: Option<u64> = conn.query_first("SELECT 1").await.unwrap();
-    let frozen =
-        tokio::time::timeout(Duration::from_millis(500), conn.query_first::<u64, _>("SELECT 2")).await;
+    let frozen = tokio::time::timeout(
+        Duration::from_millis(500),
+        conn.query_first::<u64, _>("SELECT 2"),
+    )
+    .await;
     assert!(frozen.is_err());
     assert!(!holds(&all_bytes(&trial.spool), b"SELECT 2"));
     let mut other = None;
@@ -246,7 +339,10 @@ async fn another_users_process_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let spool = temp.path().join("spool");
     let recorder = trial::recorder(&spool);
-    let ca = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    let ca = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
     let target = DatabaseTarget {
         host: "127.0.0.1".to_owned(),
         port: 1,
@@ -256,16 +352,30 @@ async fn another_users_process_is_refused() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let gate = recorder.gate();
     let nobody = 65_533;
-    let endpoint = SqlEndpoint::start_for(listen, nobody, &target, recorder, gate).await.unwrap();
+    let endpoint = SqlEndpoint::start_for(listen, nobody, &target, recorder, gate)
+        .await
+        .unwrap();
     assert_eq!(
         endpoint.mysql_line("alice"),
-        format!("mysql -h 127.0.0.1 -P {} -u alice -p --ssl", endpoint.address.port())
+        format!(
+            "mysql -h 127.0.0.1 -P {} -u alice -p --ssl",
+            endpoint.address.port()
+        )
     );
-    let mut client = tokio::net::TcpStream::connect(endpoint.address).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(endpoint.address)
+        .await
+        .unwrap();
     let mut byte = [0];
-    assert_eq!(tokio::io::AsyncReadExt::read(&mut client, &mut byte).await.unwrap(), 0);
+    assert_eq!(
+        tokio::io::AsyncReadExt::read(&mut client, &mut byte)
+            .await
+            .unwrap(),
+        0
+    );
     endpoint.stop().await;
-    assert!(trial::recorded(&spool).iter().any(|(kind, _, p)| {
-        *kind == Kind::Refusal && holds(p, b"sql_other_user")
-    }));
+    assert!(
+        trial::recorded(&spool)
+            .iter()
+            .any(|(kind, _, p)| { *kind == Kind::Refusal && holds(p, b"sql_other_user") })
+    );
 }

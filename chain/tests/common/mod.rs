@@ -203,3 +203,39 @@ pub fn head_anchor(anchor: &Anchor, seq: u64, head: Hash) -> Anchor {
         ..anchor.clone()
     }
 }
+
+/// Another end of `session(1, 3, 6)`, signed with the same last key.
+pub fn twin_end() -> Vec<String> {
+    let whole = session(1, 3, 6);
+    let (mut sealer, _) = Sealer::begin(&genesis(1), key(1, 0), salt(1, 0)).unwrap();
+    for line in &whole.lines[1..=14] {
+        let powerpole_chain::Parsed::Record(record) =
+            powerpole_chain::parse_line(line.as_bytes()).unwrap()
+        else {
+            unreachable!()
+        };
+        let powerpole_chain::Content::Full { salt, payload } = record.content else {
+            unreachable!()
+        };
+        if record.kind == Kind::Checkpoint {
+            let next = sealer.head().epoch + 1;
+            sealer.checkpoint(record.t_us, salt, key(1, next)).unwrap();
+        } else {
+            sealer
+                .append(record.t_us, record.kind, record.session, salt, &payload)
+                .unwrap();
+        }
+    }
+    assert_eq!(sealer.head().hash, whole.heads[14].hash);
+    let t = whole.heads[14].t_us + 1;
+    let one = sealer
+        .append(t, Kind::Output, 3, salt(1, 15), b"another story")
+        .unwrap();
+    vec![
+        one.text,
+        sealer
+            .seal(t, salt(1, 16), SealReason::Finished)
+            .unwrap()
+            .text,
+    ]
+}

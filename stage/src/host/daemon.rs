@@ -3,13 +3,13 @@
 //! It keeps nothing that it could not find again: killed on any line and started anew, it sees the same world and goes on.
 
 use super::HostError;
-use super::ec2::{Ec2, Instance, ShutdownBehaviour};
+use super::ec2::{Ec2, Instance, ShutdownBehaviour, State};
 use super::imds::Directory;
 use super::machine::{Machine, MachineRecord, Phase};
 use super::plan::{Said, Seen, Step, next_step};
 use super::root::{remove_root, roots_of};
 use crate::clock;
-use crate::hub::{HubError, InstanceId, Stage, unplug};
+use crate::hub::{HubError, InstanceId, Stage, own_program, unplug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct Daemon {
     ec2: Ec2,
     directory: Arc<Directory>,
     missing: BTreeMap<InstanceId, u32>,
+    /// How often the present step of an instance has failed in a row.
+    failures: BTreeMap<InstanceId, u32>,
     silent: bool,
 }
 
@@ -44,6 +46,7 @@ impl Daemon {
             ec2,
             directory,
             missing: BTreeMap::new(),
+            failures: BTreeMap::new(),
             silent: false,
         }
     }
@@ -86,26 +89,45 @@ impl Daemon {
             let Some(said) = self.said(&id, ec2) else {
                 continue;
             };
-            if let Some(instance) = ec2.filter(|_| seen != Seen::Gone) {
+            // A terminated instance keeps its address in EC2's list while another may already have it.
+            if let Some(instance) =
+                ec2.filter(|ec2| matches!(ec2.state, State::Pending | State::Running))
+            {
                 self.directory.learn(instance);
             }
             let step = next_step(said, seen);
             if step == Step::Nothing {
                 continue;
             }
-            tracing::info!(instance = %id, ?said, ?seen, ?step, "next step");
+            let failed = self.failures.get(&id).copied().unwrap_or_default();
+            if failed == 0 {
+                tracing::info!(instance = %id, ?said, ?seen, ?step, "next step");
+            }
             if step == Step::Remove {
                 self.directory.forget(&id);
             }
             let (stage, api) = (self.stage.clone(), self.ec2.clone());
             let instance = ec2.cloned();
             work.spawn(async move {
-                if let Err(error) = take(&stage, &api, &machine, record, instance, step).await {
-                    tracing::error!(instance = %machine.id, ?step, code = error.code(), %error, "step failed; it is tried again");
-                }
+                let taken = take(&stage, &api, &machine, record, instance, step).await;
+                (machine.id, step, taken)
             });
         }
-        while work.join_next().await.is_some() {}
+        while let Some(ended) = work.join_next().await {
+            let Ok((instance, step, taken)) = ended else {
+                continue;
+            };
+            let Err(error) = taken else {
+                self.failures.remove(&instance);
+                continue;
+            };
+            let failed = self.failures.entry(instance.clone()).or_default();
+            *failed = failed.saturating_add(1);
+            // Tried again at every look, told ever more seldom.
+            if failed.is_power_of_two() {
+                tracing::error!(%instance, ?step, times = *failed, code = error.code(), %error, "step failed");
+            }
+        }
     }
 
     /// What EC2 says; nothing at all while an unlisted instance may still come back.
@@ -236,13 +258,9 @@ fn start_keeper(stage: &Stage, machine: &Machine) -> Result<(), HostError> {
             .open(&log)
             .map_err(HubError::file("open", &log))
     };
-    let own = std::env::current_exe().map_err(HubError::file(
-        "find",
-        std::path::Path::new("/proc/self/exe"),
-    ))?;
     // A session of its own: neither a terminal's Ctrl-C nor the end of this process reaches it.
     let mut keeper = tokio::process::Command::new("setsid")
-        .arg(own)
+        .arg(own_program())
         .args(["host", "keep", "--stage"])
         .arg(stage.name().to_string())
         .arg("--dir")

@@ -18,9 +18,15 @@ const REBOOT: i32 = 133;
 /// Joins the control groups named before `--`, then becomes what follows.
 const JOIN: &str =
     r#"while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; exec "$@""#;
-/// What an agent needs beyond nspawn's usual set: nftables in its own network namespace. Mount namespaces, setuid and
-/// systemd's sandboxing work with the usual set.
-const CAPABILITIES: &str = "CAP_NET_ADMIN";
+/// What a bastion needs beyond nspawn's usual set: nftables in its own network namespace, and locked memory for keys (nspawn's
+/// system call filter refuses mlock without it). Mount namespaces, setuid and systemd's sandboxing work with the usual set.
+const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_IPC_LOCK";
+
+/// Passed to the machine's systemd: its journal also goes to the console, since the bastion's image keeps none on disk.
+const BOOT_ARGUMENTS: [&str; 2] = [
+    "systemd.journald.forward_to_console=1",
+    "systemd.journald.max_level_console=info",
+];
 
 /// Keeps one machine until it is off for good. Blocks.
 pub(crate) fn keep(stage: &Stage, machine: &Machine) -> Result<(), HostError> {
@@ -111,6 +117,7 @@ fn boot(stage: &Stage, machine: &Machine, record: &MachineRecord) -> Result<i32,
             "--settings=no",
         ])
         .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
+        .args(BOOT_ARGUMENTS)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())

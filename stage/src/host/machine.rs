@@ -5,8 +5,8 @@
 //! keeper.json    who keeps it running, how often it booted, how it ended; written by its keeper only
 //! user-data      the bytes it was launched with
 //! destroyed      present when the fault switch took it
-//! console.log    what it wrote to its console      (kept)
-//! journal/       its journal, as journald wrote it (kept)
+//! console.log    its console, journal included     (kept)
+//! journal/       its journal, if its image stores one (kept)
 //! upper/ work/   the overlay over the image        (removed with the instance)
 //! root/          the mounted root                  (removed with the instance)
 //! ```

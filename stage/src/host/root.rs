@@ -42,6 +42,10 @@ pub(crate) fn mount_root(machine: &Machine, record: &MachineRecord) -> Result<Pa
     if fresh {
         personalise(&upper, &record.ec2)?;
     }
+    for path in &record.lower {
+        path.metadata()
+            .map_err(HubError::file("find the image's root", path))?;
+    }
     let lower: Vec<String> = record.lower.iter().map(|path| escape(path)).collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
@@ -68,6 +72,9 @@ pub(crate) fn remove_root(machine: &Machine) -> Result<(), HubError> {
     if journal.exists() && !kept.exists() {
         std::fs::rename(&journal, &kept).map_err(HubError::file("keep", &journal))?;
     }
+    // nspawn's own folder for the machine stays when nspawn is killed, and where /run is no tmpfs.
+    let _ =
+        std::fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(machine.id.as_str()));
     for name in ["root", "upper", "work"] {
         let folder = machine.path(name);
         match std::fs::remove_dir_all(&folder) {
@@ -117,7 +124,7 @@ fn personalise(upper: &Path, ec2: &Instance) -> Result<(), HostError> {
         make_parent(&path)?;
         std::fs::write(&path, text).map_err(HubError::file("write", &path))?;
     }
-    // With this folder journald keeps its journal on disk, where it outlives the machine.
+    // With this folder journald keeps its journal on disk, where it outlives the machine, unless the image says otherwise.
     let journal = upper.join("var/log/journal");
     Ok(std::fs::create_dir_all(&journal).map_err(HubError::file("create", &journal))?)
 }

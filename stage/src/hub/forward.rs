@@ -38,10 +38,8 @@ impl Forward {
 
         let socket = stage.run().join(format!("forward-{name}.sock"));
         let log = stage.logs().join(format!("forward-{name}.log"));
-        let own =
-            std::env::current_exe().map_err(HubError::file("find", Path::new("/proc/self/exe")))?;
         let argv = [
-            own.into_os_string(),
+            super::own_program().into_os_string(),
             "hub".into(),
             "relay".into(),
             "--socket".into(),

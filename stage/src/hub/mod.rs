@@ -13,8 +13,8 @@ mod stage;
 pub(crate) use error::HubError;
 pub(crate) use forward::Forward;
 pub(crate) use leftovers::{Leftovers, unmount_below};
-pub(crate) use network::{METADATA, inside_hub, namespace_path, plug, unplug};
-pub(crate) use process::{Child, Process};
+pub(crate) use network::{HUB, METADATA, inside_hub, namespace_path, plug, unplug};
+pub(crate) use process::{Child, Process, in_namespace};
 pub(crate) use stage::{InstanceId, Stage, StageName};
 
 use std::ffi::OsString;
@@ -88,6 +88,15 @@ pub(crate) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<
     let new = PathBuf::from(name);
     std::fs::write(&new, text).map_err(HubError::file("write", &new))?;
     std::fs::rename(&new, path).map_err(HubError::file("write", path))
+}
+
+/// This very program, to be started once more; found also when its file was replaced by a newer build meanwhile.
+pub(crate) fn own_program() -> PathBuf {
+    let running = || PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(running)
 }
 
 /// Which stage a command is about.

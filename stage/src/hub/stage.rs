@@ -163,19 +163,27 @@ impl Stage {
 
     /// Claims the name for this folder; refused while a stage of the same name runs from another one.
     pub(crate) fn register(&self) -> Result<(), HubError> {
-        self.assert_ours()?;
         std::fs::create_dir_all(REGISTRY).map_err(HubError::file("create", Path::new(REGISTRY)))?;
         let entry = self.registry_entry();
-        std::fs::write(&entry, self.dir.as_os_str().as_encoded_bytes())
-            .map_err(HubError::file("write", &entry))
+        let claim = entry.with_extension(format!("{}.claim", std::process::id()));
+        std::fs::write(&claim, self.dir.as_os_str().as_encoded_bytes())
+            .map_err(HubError::file("write", &claim))?;
+        // A link appears whole and for one claimant only.
+        let mut linked = std::fs::hard_link(&claim, &entry);
+        if linked.is_err() && self.assert_ours().is_ok() {
+            linked = std::fs::rename(&claim, &entry);
+        }
+        let _ = std::fs::remove_file(&claim);
+        self.assert_ours()?;
+        linked.map_err(HubError::file("write", &entry))
     }
 
-    /// Refuses when a stage of this name belongs to another folder.
+    /// Refuses when a stage of this name lives and belongs to another folder.
     pub(crate) fn assert_ours(&self) -> Result<(), HubError> {
         let Ok(owner) = std::fs::read_to_string(self.registry_entry()) else {
             return Ok(());
         };
-        if Path::new(&owner) == self.dir {
+        if Path::new(&owner) == self.dir || !super::network::exists(&self.hub_namespace()) {
             Ok(())
         } else {
             Err(HubError::NameTaken {

@@ -35,7 +35,10 @@ pub(crate) async fn export(
         .await
         .context("starting powerpole export")?;
     if !output.status.success() {
-        bail!("powerpole export failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "powerpole export failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
@@ -45,10 +48,17 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
     let json = run(program, dir, &["--json"]).await?;
     let text = run(program, dir, &[]).await?;
     let value: Value = serde_json::from_slice(&json.stdout).with_context(|| {
-        format!("powerpole verify gave no JSON: {}", String::from_utf8_lossy(&json.stderr).trim())
+        format!(
+            "powerpole verify gave no JSON: {}",
+            String::from_utf8_lossy(&json.stderr).trim()
+        )
     })?;
     Ok(Verdict {
-        verdict: value.get("verdict").and_then(Value::as_str).unwrap_or("?").to_owned(),
+        verdict: value
+            .get("verdict")
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned(),
         code: json.status.code().unwrap_or(-1),
         json: value,
         text: String::from_utf8_lossy(&text.stdout).into_owned(),

@@ -78,23 +78,40 @@ async fn exchange(
     for (name, value) in headers {
         request = request.header(*name, value);
     }
-    let kind = if headers.is_empty() { "application/json" } else { "application/x-amz-json-1.0" };
+    let kind = if headers.is_empty() {
+        "application/json"
+    } else {
+        "application/x-amz-json-1.0"
+    };
     let request = request
         .header(header::CONTENT_TYPE, kind)
-        .body(Full::new(bytes::Bytes::from(body.map(Value::to_string).unwrap_or_default())))
+        .body(Full::new(bytes::Bytes::from(
+            body.map(Value::to_string).unwrap_or_default(),
+        )))
         .map_err(|error| unreachable(Box::new(error)))?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = async {
-        let answer = client.request(request).await.map_err(|error| unreachable(Box::new(error)))?;
+        let answer = client
+            .request(request)
+            .await
+            .map_err(|error| unreachable(Box::new(error)))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LARGEST).collect().await.map_err(unreachable)?;
+        let body = Limited::new(answer.into_body(), LARGEST)
+            .collect()
+            .await
+            .map_err(unreachable)?;
         Ok((status, body.to_bytes()))
     };
-    let (status, body) =
-        tokio::time::timeout(LIMIT, answer).await.map_err(|error| unreachable(Box::new(error)))??;
+    let (status, body) = tokio::time::timeout(LIMIT, answer)
+        .await
+        .map_err(|error| unreachable(Box::new(error)))??;
     if !status.is_success() {
         let body = String::from_utf8_lossy(&body).chars().take(500).collect();
-        return Err(HttpError::Status { url: url.to_owned(), status: status.as_u16(), body });
+        return Err(HttpError::Status {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            body,
+        });
     }
     if body.is_empty() {
         return Ok(Value::Null);

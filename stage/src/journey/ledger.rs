@@ -38,7 +38,11 @@ pub(crate) enum LedgerError {
 impl Item {
     /// A text; empty when the attribute is not there.
     pub(crate) fn text(&self, name: &str) -> &str {
-        self.0.get(name).and_then(|value| value.get("S")).and_then(Value::as_str).unwrap_or("")
+        self.0
+            .get(name)
+            .and_then(|value| value.get("S"))
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
 
     /// A number.
@@ -48,7 +52,11 @@ impl Item {
 
     /// A truth value; absent is false.
     pub(crate) fn is(&self, name: &str) -> bool {
-        self.0.get(name).and_then(|value| value.get("BOOL")).and_then(Value::as_bool) == Some(true)
+        self.0
+            .get(name)
+            .and_then(|value| value.get("BOOL"))
+            .and_then(Value::as_bool)
+            == Some(true)
     }
 
     /// The state's spelling.
@@ -70,7 +78,9 @@ impl Item {
 impl Ledger {
     /// The ledger behind the stage's AWS endpoint.
     pub(crate) fn at(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned() }
+        Self {
+            endpoint: endpoint.to_owned(),
+        }
     }
 
     /// One item.
@@ -80,7 +90,13 @@ impl Ledger {
             "Key": { "request": { "S": request } },
             "ConsistentRead": true,
         });
-        let answer = aws(&self.endpoint, "dynamodb", "DynamoDB_20120810.GetItem", &body).await?;
+        let answer = aws(
+            &self.endpoint,
+            "dynamodb",
+            "DynamoDB_20120810.GetItem",
+            &body,
+        )
+        .await?;
         Ok(answer.get("Item").cloned().map(Item))
     }
 
@@ -88,12 +104,20 @@ impl Ledger {
     pub(crate) async fn items(&self) -> Result<Vec<Item>, HttpError> {
         let body = json!({ "TableName": LEDGER_TABLE, "ConsistentRead": true });
         let answer = aws(&self.endpoint, "dynamodb", "DynamoDB_20120810.Scan", &body).await?;
-        let items = answer.get("Items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let items = answer
+            .get("Items")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         Ok(items.into_iter().map(Item).collect())
     }
 
     /// Waits for the item whose reason is `reason`.
-    pub(crate) async fn by_reason(&self, reason: &str, limit: Duration) -> Result<Item, LedgerError> {
+    pub(crate) async fn by_reason(
+        &self,
+        reason: &str,
+        limit: Duration,
+    ) -> Result<Item, LedgerError> {
         let find = async {
             loop {
                 let items = self.items().await?;
@@ -144,9 +168,18 @@ impl Ledger {
 }
 
 fn summary(item: &Item) -> String {
-    let names = ["state", "instance", "failed_step", "failed_code", "failed_message", "close_reason"];
+    let names = [
+        "state",
+        "instance",
+        "failed_step",
+        "failed_code",
+        "failed_message",
+        "close_reason",
+    ];
     let said = names.iter().filter(|name| !item.text(name).is_empty());
-    said.map(|name| format!("{name}={}", item.text(name))).collect::<Vec<_>>().join(" ")
+    said.map(|name| format!("{name}={}", item.text(name)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -158,7 +191,13 @@ mod tests {
         let item = Item(json!({
             "state": {"S": "READY"}, "attempt": {"N": "2"}, "sealed": {"BOOL": true}
         }));
-        assert_eq!((item.state(), item.number("attempt"), item.is("sealed")), ("READY", Some(2), true));
-        assert_eq!((item.text("attempt"), item.number("state"), item.is("state")), ("", None, false));
+        assert_eq!(
+            (item.state(), item.number("attempt"), item.is("sealed")),
+            ("READY", Some(2), true)
+        );
+        assert_eq!(
+            (item.text("attempt"), item.number("state"), item.is("state")),
+            ("", None, false)
+        );
     }
 }

@@ -48,7 +48,10 @@ impl Login {
     ///
     /// `env` is the person's environment as the stage's `env` file gives it.
     pub(crate) fn open(line: &str, env: &[(String, String)]) -> Result<Self, LoginError> {
-        let start = |source| LoginError::Start { line: line.to_owned(), source };
+        let start = |source| LoginError::Start {
+            line: line.to_owned(),
+            source,
+        };
         let mut child = Command::new("/bin/sh")
             .args(["-c", &format!("exec {line}")])
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -69,19 +72,35 @@ impl Login {
             tokio::spawn(collect(errors, Arc::clone(&screen), tell));
         }
         let input = child.stdin.take();
-        Ok(Self { child, input, screen, shown, seen: 0 })
+        Ok(Self {
+            child,
+            input,
+            screen,
+            shown,
+            seen: 0,
+        })
     }
 
     /// Types.
     pub(crate) async fn send(&mut self, text: &str) -> Result<(), LoginError> {
         let over = |kind| LoginError::Over(std::io::Error::from(kind));
-        let input = self.input.as_mut().ok_or_else(|| over(std::io::ErrorKind::BrokenPipe))?;
-        input.write_all(text.as_bytes()).await.map_err(LoginError::Over)?;
+        let input = self
+            .input
+            .as_mut()
+            .ok_or_else(|| over(std::io::ErrorKind::BrokenPipe))?;
+        input
+            .write_all(text.as_bytes())
+            .await
+            .map_err(LoginError::Over)?;
         input.flush().await.map_err(LoginError::Over)
     }
 
     /// Waits until the screen shows `wanted` after what was expected before; answers all that came up to it.
-    pub(crate) async fn expect(&mut self, wanted: &str, limit: Duration) -> Result<String, LoginError> {
+    pub(crate) async fn expect(
+        &mut self,
+        wanted: &str,
+        limit: Duration,
+    ) -> Result<String, LoginError> {
         let mut shown = self.shown.clone();
         let found = async {
             loop {
@@ -127,7 +146,9 @@ impl Login {
     fn take_until(&mut self, wanted: &str) -> Option<String> {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = screen.get(self.seen..)?;
-        let at = fresh.windows(wanted.len().max(1)).position(|window| window == wanted.as_bytes())?;
+        let at = fresh
+            .windows(wanted.len().max(1))
+            .position(|window| window == wanted.as_bytes())?;
         let end = at + wanted.len();
         let text = String::from_utf8_lossy(fresh.get(..end)?).into_owned();
         drop(screen);

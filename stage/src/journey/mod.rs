@@ -12,4 +12,4 @@ pub(crate) use evidence::{Verdict, export, verify};
 pub(crate) use http::{HttpError, aws, get, post};
 pub(crate) use ledger::{Item, Ledger, LedgerError};
 pub(crate) use login::{Login, LoginError};
-pub(crate) use slack::{Delivered, Form, Slack, SlackError};
+pub(crate) use slack::{Delivered, Form, Slack, SlackError, values};

@@ -33,8 +33,25 @@ impl Authority {
         let authority = Self { dir };
         if !authority.certificate().exists() {
             let mut command = openssl(&authority.dir);
-            command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-            command.args(["-days", DAYS, "-subj", "/CN=PowerPole stage CA", "-keyout", "ca.key", "-out", "ca.new"]);
+            command.args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ]);
+            command.args([
+                "-days",
+                DAYS,
+                "-subj",
+                "/CN=PowerPole stage CA",
+                "-keyout",
+                "ca.key",
+                "-out",
+                "ca.new",
+            ]);
             command.args(["-addext", "keyUsage=critical,keyCertSign,cRLSign"]);
             run("openssl req", command).await?;
             rename(&authority.dir.join("ca.new"), &authority.certificate())?;
@@ -48,7 +65,11 @@ impl Authority {
     }
 
     /// A server's certificate for `names` (`IP:…`, `DNS:…`), made once for each `name`.
-    pub(crate) async fn issue(&self, name: &str, names: &[&str]) -> Result<Certificate, PartsError> {
+    pub(crate) async fn issue(
+        &self,
+        name: &str,
+        names: &[&str],
+    ) -> Result<Certificate, PartsError> {
         let issued = Certificate {
             certificate: self.dir.join(format!("{name}.pem")),
             key: self.dir.join(format!("{name}.key")),
@@ -56,10 +77,26 @@ impl Authority {
         if issued.certificate.exists() {
             return Ok(issued);
         }
-        let (request, extensions, fresh) = (format!("{name}.csr"), format!("{name}.ext"), format!("{name}.new"));
+        let (request, extensions, fresh) = (
+            format!("{name}.csr"),
+            format!("{name}.ext"),
+            format!("{name}.new"),
+        );
         let mut command = openssl(&self.dir);
-        command.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-        command.args(["-subj", &format!("/CN={name}")]).arg("-keyout").arg(&issued.key).args(["-out", &request]);
+        command.args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]);
+        command
+            .args(["-subj", &format!("/CN={name}")])
+            .arg("-keyout")
+            .arg(&issued.key)
+            .args(["-out", &request]);
         run("openssl req", command).await?;
         let text = format!(
             "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName={}\n",
@@ -68,7 +105,17 @@ impl Authority {
         let path = self.dir.join(&extensions);
         std::fs::write(&path, text).map_err(PartsError::file("write", &path))?;
         let mut command = openssl(&self.dir);
-        command.args(["x509", "-req", "-in", &request, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]);
+        command.args([
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+        ]);
         command.args(["-days", DAYS, "-extfile", &extensions, "-out", &fresh]);
         run("openssl x509", command).await?;
         rename(&self.dir.join(fresh), &issued.certificate)?;
@@ -76,9 +123,18 @@ impl Authority {
     }
 
     /// Copies authority, certificate and key into `dir` as `ca.pem`, `server.pem` and `server.key`, owned by `uid`.
-    pub(crate) fn install(&self, issued: &Certificate, dir: &Path, uid: u32) -> Result<(), PartsError> {
+    pub(crate) fn install(
+        &self,
+        issued: &Certificate,
+        dir: &Path,
+        uid: u32,
+    ) -> Result<(), PartsError> {
         let authority = self.certificate();
-        let pairs = [(&authority, "ca.pem"), (&issued.certificate, "server.pem"), (&issued.key, "server.key")];
+        let pairs = [
+            (&authority, "ca.pem"),
+            (&issued.certificate, "server.pem"),
+            (&issued.key, "server.key"),
+        ];
         for (from, name) in pairs {
             let to = dir.join(name);
             std::fs::copy(from, &to).map_err(PartsError::file("copy", &to))?;
@@ -111,7 +167,9 @@ mod tests {
         let verify = |address: &str| {
             let mut command = Command::new("openssl");
             command.args(["verify", "-verify_ip", address, "-CAfile"]);
-            command.arg(authority.certificate()).arg(&issued.certificate);
+            command
+                .arg(authority.certificate())
+                .arg(&issued.certificate);
             run("openssl verify", command)
         };
         verify("10.77.0.1").await.unwrap();

@@ -58,7 +58,12 @@ impl Flavour {
 }
 
 /// Starts the server on the stage's data, or on a fresh copy of the cached template, and waits until its owner can work.
-pub(super) async fn start(stage: &StagePaths, flavour: Flavour, installed: &Installed, authority: &Authority) -> Result<(), PartsError> {
+pub(super) async fn start(
+    stage: &StagePaths,
+    flavour: Flavour,
+    installed: &Installed,
+    authority: &Authority,
+) -> Result<(), PartsError> {
     let part = flavour.part();
     if process::running(stage, part)?.is_some() {
         return Ok(());
@@ -66,44 +71,72 @@ pub(super) async fn start(stage: &StagePaths, flavour: Flavour, installed: &Inst
     let folder = installed.path(part)?;
     let data = stage.data(part);
     lay_data(&folder.join("template"), &data).await?;
-    let issued = authority.issue(part, &["IP:10.77.0.1", "IP:127.0.0.1", "DNS:localhost"]).await?;
+    let issued = authority
+        .issue(part, &["IP:10.77.0.1", "IP:127.0.0.1", "DNS:localhost"])
+        .await?;
     authority.install(&issued, &data, UID)?;
     let password = owner(stage, flavour, authority)?;
     let init = data.join("owner.sql");
     write_secret(&init, &owner_statements(&password))?;
     chown(&init, Some(UID), Some(UID)).map_err(PartsError::file("give away", &init))?;
 
-    let process = process::start(stage, part, server(stage, flavour, &folder.join("root"), &data)?)?;
-    let answered = process::wait_ready(stage, part, process, PATIENCE, || client(stage, part, &["--execute=SELECT 1"])).await;
+    let process = process::start(
+        stage,
+        part,
+        server(stage, flavour, &folder.join("root"), &data)?,
+    )?;
+    let answered = process::wait_ready(stage, part, process, PATIENCE, || {
+        client(stage, part, &["--execute=SELECT 1"])
+    })
+    .await;
     // The password must not stay behind in the data directory, whatever happened.
     std::fs::remove_file(&init).map_err(PartsError::file("remove", &init))?;
     answered?;
-    load(stage, part, DEMO).await
+    load(stage, part, DEMO).await.map(drop)
 }
 
-/// Runs statements as the owner.
-pub(super) async fn load(stage: &StagePaths, part: &'static str, statements: &str) -> Result<(), PartsError> {
-    let failed = |source| PartsError::Spawn { program: format!("client of {part}"), source };
-    let mut command = client(stage, part, &[]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+/// Runs statements as the server's owner and gives what they print, columns apart by tabs, without headings.
+pub(super) async fn load(
+    stage: &StagePaths,
+    part: &'static str,
+    statements: &str,
+) -> Result<String, PartsError> {
+    let failed = |source| PartsError::Spawn {
+        program: format!("client of {part}"),
+        source,
+    };
+    let mut command = client(stage, part, &["--batch", "--skip-column-names"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(statements.as_bytes()).await.map_err(failed)?;
+        stdin
+            .write_all(statements.as_bytes())
+            .await
+            .map_err(failed)?;
     }
     let output = child.wait_with_output().await.map_err(failed)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(PartsError::Command { program: format!("client of {part}"), output: said })
+    Err(PartsError::Command {
+        program: format!("client of {part}"),
+        output: said,
+    })
 }
-
 
 fn client(stage: &StagePaths, part: &str, arguments: &[&str]) -> Command {
     let mut command = in_hub(stage, Path::new("mariadb"));
     let mut options = std::ffi::OsString::from("--defaults-file=");
     options.push(stage.owner_options(part));
-    command.arg(options).arg("--default-character-set=utf8mb4").args(arguments);
+    command
+        .arg(options)
+        .arg("--default-character-set=utf8mb4")
+        .args(arguments);
     command
 }
 
@@ -117,7 +150,9 @@ async fn lay_data(template: &Path, data: &Path) -> Result<(), PartsError> {
         std::fs::remove_dir_all(&fresh).map_err(PartsError::file("remove", &fresh))?;
     }
     let mut copy = Command::new("cp");
-    copy.args(["-a", "--reflink=auto"]).arg(template).arg(&fresh);
+    copy.args(["-a", "--reflink=auto"])
+        .arg(template)
+        .arg(&fresh);
     run("cp", copy).await?;
     let mut give = Command::new("chown");
     give.args(["-R", &format!("{UID}:{UID}")]).arg(&fresh);
@@ -126,7 +161,11 @@ async fn lay_data(template: &Path, data: &Path) -> Result<(), PartsError> {
 }
 
 /// Makes the owner's password on the first start and keeps it for the next.
-fn owner(stage: &StagePaths, flavour: Flavour, authority: &Authority) -> Result<String, PartsError> {
+fn owner(
+    stage: &StagePaths,
+    flavour: Flavour,
+    authority: &Authority,
+) -> Result<String, PartsError> {
     let (part, path) = (flavour.part(), stage.owner_password(flavour.part()));
     let password = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().to_owned(),
@@ -138,7 +177,13 @@ fn owner(stage: &StagePaths, flavour: Flavour, authority: &Authority) -> Result<
                 text
             })
         }
-        Err(source) => return Err(PartsError::File { operation: "read", path, source }),
+        Err(source) => {
+            return Err(PartsError::File {
+                operation: "read",
+                path,
+                source,
+            });
+        }
     };
     write_secret(&path, &password)?;
     let options = format!(
@@ -150,10 +195,12 @@ fn owner(stage: &StagePaths, flavour: Flavour, authority: &Authority) -> Result<
     Ok(password)
 }
 
-/// Run by the server itself before it listens; a line each, since that is how it reads them.
+/// Run by the server itself before it listens; a line each, since that is how it reads them. MariaDB's template comes with
+/// owners that have no password.
 fn owner_statements(password: &str) -> String {
     format!(
-        "ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n\
+        "DROP USER IF EXISTS 'root'@'127.0.0.1', 'root'@'::1';\n\
+         ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n\
          CREATE USER IF NOT EXISTS 'root'@'{ADDRESS}' IDENTIFIED BY '{password}' REQUIRE SSL;\n\
          GRANT ALL PRIVILEGES ON *.* TO 'root'@'{ADDRESS}' WITH GRANT OPTION;\n"
     )
@@ -168,23 +215,38 @@ fn write_secret(path: &Path, text: &str) -> Result<(), PartsError> {
         .mode(0o600)
         .open(path)
         .map_err(PartsError::file("write", path))?;
-    file.write_all(text.as_bytes()).map_err(PartsError::file("write", path))
+    file.write_all(text.as_bytes())
+        .map_err(PartsError::file("write", path))
 }
 
-fn server(stage: &StagePaths, flavour: Flavour, root: &Path, data: &Path) -> Result<Command, PartsError> {
+fn server(
+    stage: &StagePaths,
+    flavour: Flavour,
+    root: &Path,
+    data: &Path,
+) -> Result<Command, PartsError> {
     let mut command = in_hub(stage, Path::new("sh"));
     command.args(["-c", ENTER, "sh"]).arg(root).arg(data);
     let libraries = libraries(root)?;
     let inside = Path::new("/mnt/base").join(libraries.strip_prefix(root).unwrap_or(&libraries));
     match flavour {
         Flavour::Mysql => {
-            command.arg(inside.join(loader(&libraries)?)).arg("--library-path").arg(&inside).arg("/mnt/base/usr/sbin/mysqld");
+            command
+                .arg(inside.join(loader(&libraries)?))
+                .arg("--library-path")
+                .arg(&inside)
+                .arg("/mnt/base/usr/sbin/mysqld");
         }
         Flavour::Mariadb => {
-            command.env("LD_LIBRARY_PATH", &inside).arg("/mnt/base/usr/sbin/mariadbd");
+            command
+                .env("LD_LIBRARY_PATH", &inside)
+                .arg("/mnt/base/usr/sbin/mariadbd");
         }
     }
-    command.arg("--no-defaults").args(COMMON).arg(format!("--port={}", flavour.port()));
+    command
+        .arg("--no-defaults")
+        .args(COMMON)
+        .arg(format!("--port={}", flavour.port()));
     command.args(match flavour {
         Flavour::Mysql => MYSQL,
         Flavour::Mariadb => MARIADB,
@@ -250,7 +312,11 @@ fn find(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<PathBuf, PartsErro
     std::fs::read_dir(folder)
         .and_then(|mut entries| {
             entries
-                .find_map(|entry| entry.ok().filter(|entry| entry.file_name().to_str().is_some_and(&fits)))
+                .find_map(|entry| {
+                    entry
+                        .ok()
+                        .filter(|entry| entry.file_name().to_str().is_some_and(&fits))
+                })
                 .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
         })
         .map(|entry| entry.path())

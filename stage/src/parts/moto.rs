@@ -28,7 +28,15 @@ pub(super) async fn start(stage: &StagePaths, installed: &Installed) -> Result<(
     let process = process::start(stage, PART, command)?;
     process::wait_ready(stage, PART, process, PATIENCE, || {
         let mut probe = in_hub(stage, Path::new("curl"));
-        probe.args(["--silent", "--fail", "--max-time", "5", "--noproxy", "*", "http://127.0.0.1:5000/moto-api/"]);
+        probe.args([
+            "--silent",
+            "--fail",
+            "--max-time",
+            "5",
+            "--noproxy",
+            "*",
+            "http://127.0.0.1:5000/moto-api/",
+        ]);
         probe
     })
     .await

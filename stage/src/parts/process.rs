@@ -4,9 +4,8 @@
 
 use super::error::PartsError;
 use super::paths::StagePaths;
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::hub::Process;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -19,46 +18,57 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// After SIGTERM a part has this long before SIGKILL. InnoDB writes its pages in that time.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A process that was started, by what tells it from every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Running {
-    /// Process id on the host.
-    pub(crate) pid: i32,
-    /// Start time in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
-    started: u64,
-}
-
-impl Running {
-    /// True while exactly this process runs; a zombie does not.
-    pub(crate) fn alive(self) -> bool {
-        matches!(stat(self.pid), Some((state, started)) if started == self.started && state != 'Z' && state != 'X')
-    }
+/// The record of a part's process, in the form that the hub's cleaning up reads too.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    name: String,
+    #[serde(flatten)]
+    process: Process,
+    argv: Vec<String>,
 }
 
 /// A command that runs in the stage's hub.
 pub(crate) fn in_hub(stage: &StagePaths, program: &Path) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", &stage.namespace()]).arg(program).stdin(Stdio::null());
+    command
+        .args(["netns", "exec", &stage.namespace()])
+        .arg(program)
+        .stdin(Stdio::null());
     command
 }
 
 /// The part's process, if one is recorded and lives.
-pub(crate) fn running(stage: &StagePaths, part: &str) -> Result<Option<Running>, PartsError> {
+pub(crate) fn running(stage: &StagePaths, part: &str) -> Result<Option<Process>, PartsError> {
     let path = stage.record(part);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(PartsError::File { operation: "read", path, source }),
+        Err(source) => {
+            return Err(PartsError::File {
+                operation: "read",
+                path,
+                source,
+            });
+        }
     };
-    let recorded: Running = serde_json::from_str(&text).map_err(|source| PartsError::Record { path, source })?;
-    Ok(Some(recorded).filter(|process| process.alive()))
+    let recorded: Record =
+        serde_json::from_str(&text).map_err(|source| PartsError::Record { path, source })?;
+    Ok(Some(recorded.process).filter(Process::alive))
 }
 
 /// Starts a long-lived part in a process group of its own, so that Ctrl-C reaches only the supervisor, which then stops
 /// the parts in order.
-pub(crate) fn start(stage: &StagePaths, part: &'static str, mut command: Command) -> Result<Running, PartsError> {
+pub(crate) fn start(
+    stage: &StagePaths,
+    part: &'static str,
+    mut command: Command,
+) -> Result<Process, PartsError> {
     let log = stage.log(part);
-    let file = OpenOptions::new().create(true).append(true).open(&log).map_err(PartsError::file("open", &log))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(PartsError::file("open", &log))?;
     let twin = file.try_clone().map_err(PartsError::file("open", &log))?;
     let child = command
         .stdout(Stdio::from(file))
@@ -66,42 +76,64 @@ pub(crate) fn start(stage: &StagePaths, part: &'static str, mut command: Command
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
-        .map_err(|source| PartsError::Spawn { program: part.to_owned(), source })?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        .map_err(|source| PartsError::Spawn {
+            program: part.to_owned(),
+            source,
+        })?;
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .unwrap_or_default();
     // `ip netns exec` and `sh` exec the program: pid and start time stay the same.
-    let Some((_, started)) = stat(pid) else {
-        return Err(PartsError::Died { part, log: tail(&log) });
+    let Some(process) = Process::find(pid) else {
+        return Err(PartsError::Died {
+            part,
+            log: tail(&log),
+        });
     };
-    let running = Running { pid, started };
-    let record = stage.record(part);
-    let text = serde_json::to_vec(&running).map_err(|source| PartsError::Record { path: record.clone(), source })?;
-    // A crash before this line leaves a process that no record names; it holds its port, so the next start fails loudly.
-    std::fs::write(&record, text).map_err(PartsError::file("write", &record))?;
-    Ok(running)
+    let path = stage.record(part);
+    let record = Record {
+        name: part.to_owned(),
+        process,
+        argv: vec![part.to_owned()],
+    };
+    let text = serde_json::to_vec(&record).map_err(|source| PartsError::Record {
+        path: path.clone(),
+        source,
+    })?;
+    // A crash before this line leaves a process that no record names; it holds its port, so the next start fails loudly,
+    // and the hub's cleaning up finds it by its namespace.
+    std::fs::write(&path, text).map_err(PartsError::file("write", &path))?;
+    Ok(process)
 }
 
 /// Ends the part's process if it runs: SIGTERM, then SIGKILL. Says whether there was one.
 pub(crate) async fn stop(stage: &StagePaths, part: &'static str) -> Result<bool, PartsError> {
     let found = running(stage, part)?;
     if let Some(process) = found {
-        for (signal, patience) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, Duration::from_secs(5))] {
-            match kill(Pid::from_raw(process.pid), signal) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(PartsError::Spawn { program: format!("kill {part}"), source: errno.into() }),
-            }
+        for (signal, patience) in [
+            (Signal::SIGTERM, GRACE),
+            (Signal::SIGKILL, Duration::from_secs(5)),
+        ] {
+            process.signal(signal);
             if gone_within(process, patience).await {
                 break;
             }
         }
         if process.alive() {
-            return Err(PartsError::WouldNotEnd { part, pid: process.pid });
+            return Err(PartsError::WouldNotEnd {
+                part,
+                pid: process.pid,
+            });
         }
     }
     let record = stage.record(part);
     match std::fs::remove_file(&record) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(PartsError::File { operation: "remove", path: record, source: error })
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PartsError::File {
+            operation: "remove",
+            path: record,
+            source: error,
+        }),
         _ => Ok(found.is_some()),
     }
 }
@@ -110,7 +142,7 @@ pub(crate) async fn stop(stage: &StagePaths, part: &'static str) -> Result<bool,
 pub(crate) async fn wait_ready<F>(
     stage: &StagePaths,
     part: &'static str,
-    process: Running,
+    process: Process,
     patience: Duration,
     mut probe: F,
 ) -> Result<(), PartsError>
@@ -119,19 +151,31 @@ where
 {
     let asking = async {
         loop {
-            let answered = probe().stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).status().await;
+            let answered = probe()
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .status()
+                .await;
             if matches!(answered, Ok(status) if status.success()) {
                 return Ok(());
             }
             if !process.alive() {
-                return Err(PartsError::Died { part, log: tail(&stage.log(part)) });
+                return Err(PartsError::Died {
+                    part,
+                    log: tail(&stage.log(part)),
+                });
             }
             tokio::time::sleep(PAUSE).await;
         }
     };
     match tokio::time::timeout(patience, asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(PartsError::NotReady { part, waited: patience, log: tail(&stage.log(part)) }),
+        Err(_) => Err(PartsError::NotReady {
+            part,
+            waited: patience,
+            log: tail(&stage.log(part)),
+        }),
     }
 }
 
@@ -141,30 +185,31 @@ pub(crate) async fn run(name: &str, mut command: Command) -> Result<String, Part
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| PartsError::Spawn { program: name.to_owned(), source })?;
+        .map_err(|source| PartsError::Spawn {
+            program: name.to_owned(),
+            source,
+        })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-    Err(PartsError::Command { program: name.to_owned(), output: last_lines(&said) })
+    let said = String::from_utf8_lossy(if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
+    Err(PartsError::Command {
+        program: name.to_owned(),
+        output: last_lines(&said),
+    })
 }
 
-async fn gone_within(process: Running, patience: Duration) -> bool {
+async fn gone_within(process: Process, patience: Duration) -> bool {
     let watching = async {
         while process.alive() {
             tokio::time::sleep(PAUSE).await;
         }
     };
     tokio::time::timeout(patience, watching).await.is_ok()
-}
-
-/// State and start time of a process. The name in parentheses may itself hold spaces and parentheses.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    Some((state, started))
 }
 
 fn tail(log: &Path) -> String {
@@ -211,8 +256,13 @@ mod tests {
         let (_dir, stage) = stage();
         let mut other = sleeper().kill_on_drop(true).spawn().unwrap();
         let pid = i32::try_from(other.id().unwrap()).unwrap();
-        let (_, started) = stat(pid).unwrap();
-        let stale = Running { pid, started: started - 1 };
+        let mut process = Process::find(pid).unwrap();
+        process.start -= 1;
+        let stale = Record {
+            name: "sleeper".to_owned(),
+            process,
+            argv: Vec::new(),
+        };
         std::fs::write(stage.record("sleeper"), serde_json::to_vec(&stale).unwrap()).unwrap();
         assert!(!stop(&stage, "sleeper").await.unwrap());
         assert_eq!(other.try_wait().unwrap(), None);
@@ -224,7 +274,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such disk >&2; exit 3"]);
         let process = start(&stage, "dying", command).unwrap();
-        let outcome = wait_ready(&stage, "dying", process, Duration::from_secs(5), || Command::new("false")).await;
+        let outcome = wait_ready(&stage, "dying", process, Duration::from_secs(5), || {
+            Command::new("false")
+        })
+        .await;
         let error = outcome.unwrap_err();
         assert_eq!(error.code(), "part_died");
         assert!(error.to_string().contains("no such disk"), "{error}");

@@ -57,14 +57,25 @@ pub(super) async fn start(stage: &StagePaths, installed: &Installed) -> Result<(
         run("cp", copy).await?;
         std::fs::rename(&fresh, &data).map_err(PartsError::file("rename", &fresh))?;
     }
-    let program = std::env::current_exe().map_err(PartsError::file("find", Path::new("/proc/self/exe")))?;
+    let program =
+        std::env::current_exe().map_err(PartsError::file("find", Path::new("/proc/self/exe")))?;
     let mut command = in_hub(stage, &program);
-    command.args(["parts", "serve", "--listen", LISTEN, "--root"]).arg(&data);
+    command
+        .args(["parts", "serve", "--listen", LISTEN, "--root"])
+        .arg(&data);
     let process = process::start(stage, PART, command)?;
     process::wait_ready(stage, PART, process, Duration::from_secs(15), || {
         let mut probe = in_hub(stage, Path::new("curl"));
         let address = format!("http://{LISTEN}/current/2023.6/repodata/repomd.xml");
-        probe.args(["--silent", "--fail", "--max-time", "5", "--noproxy", "*", &address]);
+        probe.args([
+            "--silent",
+            "--fail",
+            "--max-time",
+            "5",
+            "--noproxy",
+            "*",
+            &address,
+        ]);
         probe
     })
     .await
@@ -76,11 +87,16 @@ pub(crate) fn switch(stage: &StagePaths, variant: Variant) -> Result<(), PartsEr
     let (fresh, current) = (data.join(".current"), data.join("current"));
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(PartsError::File { operation: "remove", path: fresh, source: error });
+            return Err(PartsError::File {
+                operation: "remove",
+                path: fresh,
+                source: error,
+            });
         }
         _ => {}
     }
-    std::os::unix::fs::symlink(variant.folder(), &fresh).map_err(PartsError::file("link", &fresh))?;
+    std::os::unix::fs::symlink(variant.folder(), &fresh)
+        .map_err(PartsError::file("link", &fresh))?;
     std::fs::rename(&fresh, &current).map_err(PartsError::file("rename", &fresh))
 }
 
@@ -107,7 +123,9 @@ async fn file(State(root): State<PathBuf>, method: Method, uri: Uri) -> Response
 /// The file that a request's path names: plain names only, nothing encoded, nothing that climbs.
 fn below(root: &Path, path: &str) -> Option<PathBuf> {
     let relative = Path::new(path.strip_prefix('/')?);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     (plain && !path.contains(['%', '\\', '\0'])).then(|| root.join(relative))
 }
 
@@ -118,10 +136,20 @@ mod tests {
     #[test]
     fn a_path_that_climbs_or_is_encoded_names_no_file() {
         let root = Path::new("/srv");
-        for path in ["/../etc/passwd", "/a/../../b", "/%2e%2e/b", "//etc/passwd", "a", "/a\\b"] {
+        for path in [
+            "/../etc/passwd",
+            "/a/../../b",
+            "/%2e%2e/b",
+            "//etc/passwd",
+            "a",
+            "/a\\b",
+        ] {
             assert_eq!(below(root, path), None, "{path}");
         }
-        assert_eq!(below(root, "/current/latest/x.rpm"), Some(PathBuf::from("/srv/current/latest/x.rpm")));
+        assert_eq!(
+            below(root, "/current/latest/x.rpm"),
+            Some(PathBuf::from("/srv/current/latest/x.rpm"))
+        );
     }
 
     #[test]
@@ -129,7 +157,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stage = StagePaths::open("t", dir.path()).unwrap();
         std::fs::create_dir_all(stage.data(PART)).unwrap();
-        for variant in [Variant::Good, Variant::Failing, Variant::Failing, Variant::Broken] {
+        for variant in [
+            Variant::Good,
+            Variant::Failing,
+            Variant::Failing,
+            Variant::Broken,
+        ] {
             switch(&stage, variant).unwrap();
             let target = std::fs::read_link(stage.data(PART).join("current")).unwrap();
             assert_eq!(target, Path::new(variant.folder()));

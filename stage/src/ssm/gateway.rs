@@ -2,7 +2,8 @@
 //!
 //! An agent's connection is its registration. A session begins when StartSession asks for it: the agent
 //! starts a worker, the worker waits here for the plugin, and only then does a shell start, as with the
-//! real service. A plugin that goes away ends the session (the stage knows no ResumeSession).
+//! real service. A plugin that goes away ends the session (the stage knows no ResumeSession), and so does the
+//! end of this process; agents come back by themselves.
 
 use super::wire::{Document, Frame, Hello, Join, Size, Start, WireError, receive, send};
 use crate::aws::{clock, upstream::Upstream};

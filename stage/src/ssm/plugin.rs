@@ -24,8 +24,8 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Newer than the last version that took the answer as an argument.
-const VERSION: &str = "1.2.707.0";
+/// The oldest that the AWS CLI does not warn about; it takes the answer by the environment.
+const VERSION: &str = "1.2.764.0";
 const RESPONSE: &str = "AWS_SSM_START_SESSION_RESPONSE";
 const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;

@@ -15,11 +15,26 @@ pub(crate) struct Person {
 
 /// The stage's people. Alice and Bob may ask, Bob, Carol and Dave may approve, Mallory may nothing.
 pub(crate) const PEOPLE: [Person; 5] = [
-    Person { name: "alice", slack: "U0ALICE0001" },
-    Person { name: "bob", slack: "U0BOB000001" },
-    Person { name: "carol", slack: "U0CAROL0001" },
-    Person { name: "dave", slack: "U0DAVE00001" },
-    Person { name: "mallory", slack: "U0MALLORY01" },
+    Person {
+        name: "alice",
+        slack: "U0ALICE0001",
+    },
+    Person {
+        name: "bob",
+        slack: "U0BOB000001",
+    },
+    Person {
+        name: "carol",
+        slack: "U0CAROL0001",
+    },
+    Person {
+        name: "dave",
+        slack: "U0DAVE00001",
+    },
+    Person {
+        name: "mallory",
+        slack: "U0MALLORY01",
+    },
 ];
 
 /// The environment of a person's shell, and of an auditor's.
@@ -32,9 +47,22 @@ pub(crate) fn environment(
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let client = files.dir.join("client");
     let pairs = [
-        ("PATH", format!("{}:{}:{path}", client.join("bin").display(), files.clone.join(".stage/bin").display())),
-        ("AWS_CONFIG_FILE", client.join("config").display().to_string()),
-        ("AWS_SHARED_CREDENTIALS_FILE", client.join("credentials").display().to_string()),
+        (
+            "PATH",
+            format!(
+                "{}:{}:{path}",
+                client.join("bin").display(),
+                files.clone.join(".stage/bin").display()
+            ),
+        ),
+        (
+            "AWS_CONFIG_FILE",
+            client.join("config").display().to_string(),
+        ),
+        (
+            "AWS_SHARED_CREDENTIALS_FILE",
+            client.join("credentials").display().to_string(),
+        ),
         ("AWS_PROFILE", person.to_owned()),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ENDPOINT_URL", format!("http://{aws}")),
@@ -44,11 +72,17 @@ pub(crate) fn environment(
         ("POWERPOLE_LOG_GROUP", LOG_GROUP.to_owned()),
         ("POWERPOLE_ANCHOR_BUCKET", ANCHOR_BUCKET.to_owned()),
     ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// The same as a file to source.
 pub(crate) fn env_file(environment: &[(String, String)]) -> String {
     let quote = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
-    environment.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect()
+    environment
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quote(value)))
+        .collect()
 }

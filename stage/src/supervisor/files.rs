@@ -23,7 +23,10 @@ impl StageFiles {
             .nth(3)
             .filter(|clone| clone.join("stage/aws/seed.py").is_file())
             .with_context(|| {
-                format!("{} does not lie in a clone's .stage/bin: use `make`", program.display())
+                format!(
+                    "{} does not lie in a clone's .stage/bin: use `make`",
+                    program.display()
+                )
             })?
             .to_owned();
         let cache = match std::env::var_os("POWERPOLE_CACHE") {

@@ -58,12 +58,18 @@ pub(crate) fn make(files: &StageFiles) -> anyhow::Result<()> {
 
 fn random(bytes: usize) -> anyhow::Result<String> {
     let mut buffer = vec![0; bytes];
-    rand::rngs::SysRng.try_fill_bytes(&mut buffer).context("the system gave no randomness")?;
+    rand::rngs::SysRng
+        .try_fill_bytes(&mut buffer)
+        .context("the system gave no randomness")?;
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn unless_there(path: PathBuf, text: &str) -> anyhow::Result<()> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
     match made {
         Ok(mut file) => std::io::Write::write_all(&mut file, text.as_bytes())
             .with_context(|| format!("writing {}", path.display())),

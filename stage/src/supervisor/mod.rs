@@ -11,11 +11,18 @@ mod layout;
 mod running;
 mod serve;
 
-pub(crate) use client::{PEOPLE, Person};
+pub(crate) use client::{PEOPLE, Person, env_file};
 pub(crate) use files::StageFiles;
 pub(crate) use layout::{ANCHOR_BUCKET, Cluster, LEDGER_TABLE, LOG_GROUP, clusters};
-pub(crate) use running::{Running, Times};
+pub(crate) use running::{Running, Times, machine_folder};
 pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
+
+/// Removes everything of a stage that is neither up nor down.
+pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
+    let files = StageFiles::of(name)?;
+    let stage = crate::hub::Stage::open(name.parse()?, &files.dir)?;
+    Ok(crate::hub::remove_all(&stage)?)
+}
 
 /// Says one line of progress, with a time where there is one.
 pub(crate) fn say(line: &str) {

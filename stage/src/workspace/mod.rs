@@ -4,16 +4,22 @@
 
 mod act;
 mod blocks;
+mod click;
 mod clock;
+mod conversations;
 mod elements;
 mod faults;
 mod inputs;
+mod messages;
 mod outbound;
 mod page;
 #[cfg(test)]
 mod peer_tests;
 mod people;
+mod response_url;
 mod store;
+mod submit;
+mod views;
 mod web_api;
 
 use anyhow::Context;
@@ -115,7 +121,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn router(workspace: Arc<Workspace>) -> Router {
     Router::new()
         .route("/api/{method}", any(web_api::call))
-        .route("/response/{key}", post(web_api::respond))
+        .route("/response/{key}", post(response_url::respond))
         .route("/_stage/state", get(page::state))
         .route("/_stage/events", get(page::events))
         .route("/_stage/messages", get(page::journal))

@@ -3,10 +3,12 @@
 //! Everything here stands in for a person at Slack's client; whoever reaches the address may act as
 //! anyone. It listens inside the stage and is forwarded to loopback only.
 
-use super::act::{self, ActError, Click, Submitted};
+use super::act::{self, ActError};
+use super::click::{self, Click};
 use super::faults::Planned;
 use super::inputs::Typed;
 use super::people;
+use super::submit::{self, Submitted};
 use super::{Workspace, clock};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -71,7 +73,7 @@ pub(crate) struct Viewer {
 /// `GET /_stage/state?user=`: all that one person sees.
 pub(crate) async fn state(State(workspace): Shared, Query(viewer): Query<Viewer>) -> Response {
     let Some(me) = people::person_named(&viewer.user) else {
-        return refuse(&ActError::NoPerson);
+        return refuse(&ActError::UnknownPerson);
     };
     let store = workspace.store();
     let messages: Vec<Value> = store
@@ -167,7 +169,7 @@ pub(crate) async fn command(State(workspace): Shared, Json(body): Json<CommandBo
             "error": outcome.failure.as_ref().map(|failure| failure.command_code()),
             "view_id": outcome.view.as_ref().map(|view| &view.id),
             "view": outcome.view.as_ref().map(|view| &view.json),
-            "message": outcome.message.as_ref().map(super::store::Message::json),
+            "message": outcome.message.as_ref().map(super::messages::Message::json),
         }))
         .into_response(),
     }
@@ -207,7 +209,7 @@ pub(crate) struct SubmitBody {
 
 /// `POST /_stage/act/submit`: `outcome` is closed, errors, updated, pushed or failed.
 pub(crate) async fn submit(State(workspace): Shared, Json(body): Json<SubmitBody>) -> Response {
-    let answer = match act::submit(&workspace, &body.user, &body.view_id, &body.values).await {
+    let answer = match submit::submit(&workspace, &body.user, &body.view_id, &body.values).await {
         Err(error) => return refuse(&error),
         Ok(Submitted::Closed) => json!({"ok": true, "outcome": "closed"}),
         Ok(Submitted::Errors(errors)) => {
@@ -236,10 +238,12 @@ pub(crate) struct ClickBody {
     value: Option<Value>,
     #[serde(default)]
     values: Typed,
+    #[serde(default)]
+    wait_view: bool,
 }
 
-/// `POST /_stage/act/click`: `ack` says whether control took it in time. If a modal comes of it,
-/// it is in `/_stage/state` and, when it is there already, in the answer.
+/// `POST /_stage/act/click`: `ack` says whether control took it in time. With `wait_view` the
+/// modal that control opens upon it is waited for and answered.
 pub(crate) async fn click(State(workspace): Shared, Json(body): Json<ClickBody>) -> Response {
     let wanted = Click {
         message: body.channel.zip(body.ts),
@@ -248,20 +252,18 @@ pub(crate) async fn click(State(workspace): Shared, Json(body): Json<ClickBody>)
         block_id: body.block_id,
         value: body.value,
         values: body.values,
+        wait_view: body.wait_view,
     };
-    match act::click(&workspace, &body.user, &wanted).await {
+    match click::click(&workspace, &body.user, &wanted).await {
         Err(error) => refuse(&error),
-        Ok(Err(failure)) => {
-            Json(json!({"ok": false, "ack": "failed", "error": failure.button_text()}))
-                .into_response()
-        }
-        Ok(Ok(_)) => {
-            let me = people::person_named(&body.user).map_or("", |person| person.id);
-            let store = workspace.store();
-            let view = store.views(me).last();
+        Ok(clicked) => {
+            let failure = clicked.ack.as_ref().err();
             Json(json!({
-                "ok": true, "ack": "ok",
-                "view_id": view.map(|view| &view.id), "view": view.map(|view| &view.json),
+                "ok": failure.is_none(),
+                "ack": if failure.is_none() { "ok" } else { "failed" },
+                "error": failure.map(super::outbound::NoAck::button_text),
+                "view_id": clicked.view.as_ref().map(|view| &view.id),
+                "view": clicked.view.as_ref().map(|view| &view.json),
             }))
             .into_response()
         }

@@ -205,7 +205,7 @@ async fn apply_then_fail_breaks_the_answer_and_keeps_the_effect() {
 
 #[tokio::test]
 async fn what_is_sent_to_control_is_what_its_models_read() {
-    use super::{act, outbound};
+    use super::{act, click, outbound, submit};
     use axum::extract::{Form, State};
     use std::collections::HashMap;
     type Seen = Arc<Mutex<Vec<(String, String)>>>;
@@ -243,18 +243,16 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
     act::command(&workspace, "alice", CHANNEL_ALL, "/powerpole")
         .await
         .unwrap();
-    let mut message = super::store::blank_message(CHANNEL_ALL, super::people::BOT_USER);
+    let mut message = super::messages::blank_message(CHANNEL_ALL, super::people::BOT_USER);
     message.blocks = serde_json::to_value(blocks()).unwrap();
     let posted = workspace.store().post(1, message);
-    let click = act::Click {
+    let click = click::Click {
         message: Some((CHANNEL_ALL.into(), posted.ts)),
         action_id: "approve".into(),
-        ..act::Click::default()
+        ..click::Click::default()
     };
-    act::click(&workspace, "alice", &click)
-        .await
-        .unwrap()
-        .unwrap();
+    let clicked = click::click(&workspace, "alice", &click).await.unwrap();
+    clicked.ack.unwrap();
     let now = super::clock::now_us();
     let trigger = workspace.store().new_trigger(now, alice.id, false);
     let view = json!({"type": "modal", "title": {"type": "plain_text", "text": "T"},
@@ -263,7 +261,7 @@ async fn what_is_sent_to_control_is_what_its_models_read() {
          "element": {"type": "datetimepicker", "action_id": "value",
                      "initial_date_time": 1_795_428_000}}]});
     let opened = workspace.store().open_view(now, &trigger, &view).unwrap();
-    act::submit(&workspace, "alice", &opened.id, &Default::default())
+    submit::submit(&workspace, "alice", &opened.id, &Default::default())
         .await
         .unwrap();
 

@@ -118,7 +118,7 @@ impl Person {
             },
             "is_admin": false, "is_owner": false, "is_primary_owner": false,
             "is_restricted": false, "is_ultra_restricted": false, "is_bot": false,
-            "is_app_user": false, "updated": 1_700_000_000,
+            "is_app_user": false, "is_email_confirmed": true, "updated": 1_700_000_000,
         })
     }
 }

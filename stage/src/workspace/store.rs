@@ -2,12 +2,14 @@
 //! response addresses. Messages are written to the state folder; the rest lives with the process,
 //! as a person's open modal does. It decides nothing about people's rights: that is control's work.
 
-use super::people::{self, APP, BOT, BOT_USER, TEAM};
-use rand::RngExt;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use super::messages::{Message, Revision};
+use super::people::TEAM;
+use super::views::{OpenView, complete_ids, new_view, random_id, view_json};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 /// How long a trigger opens a modal: 3 s.
@@ -18,103 +20,6 @@ const RESPONSE_LIFE_US: u64 = 30 * 60 * 1_000_000;
 const RESPONSE_USES: u32 = 5;
 /// How many modals may lie on each other.
 const VIEW_STACK_MAX: usize = 3;
-
-/// The wording of a message at one time.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
-pub(crate) struct Revision {
-    /// When it became so, microseconds since the epoch.
-    pub(crate) at_us: u64,
-    /// The text.
-    pub(crate) text: String,
-    /// Array of blocks, or null.
-    pub(crate) blocks: Value,
-}
-
-/// One message.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
-pub(crate) struct Message {
-    /// Slack's timestamp, unique in the workspace.
-    pub(crate) ts: String,
-    /// Conversation id.
-    pub(crate) channel: String,
-    /// Author's user id.
-    pub(crate) user: String,
-    /// Sent by the app (and not by a person).
-    pub(crate) by_app: bool,
-    /// The text.
-    pub(crate) text: String,
-    /// Array of blocks, or null.
-    pub(crate) blocks: Value,
-    /// The thread's first message, if it is an answer.
-    pub(crate) thread_ts: Option<String>,
-    /// Timestamp of the last edit.
-    pub(crate) edited: Option<String>,
-    /// Removed for people; kept for the journal.
-    pub(crate) deleted: bool,
-    /// Ephemeral: only this user sees it.
-    pub(crate) only_for: Option<String>,
-    /// What Slack itself tells a person ("… failed with the error …").
-    #[serde(default)]
-    pub(crate) from_slack: bool,
-    /// Earlier wordings, oldest first.
-    pub(crate) history: Vec<Revision>,
-    /// Metadata as sent.
-    #[serde(default)]
-    pub(crate) metadata: Value,
-}
-
-impl Message {
-    /// The message as Slack's APIs show it.
-    pub(crate) fn json(&self) -> Value {
-        let mut out = json!({
-            "type": "message", "user": self.user, "ts": self.ts, "text": self.text, "team": TEAM,
-        });
-        let Some(fields) = out.as_object_mut() else {
-            return out;
-        };
-        if self.by_app {
-            fields.insert("bot_id".into(), json!(BOT));
-            fields.insert("app_id".into(), json!(APP));
-            fields.insert("bot_profile".into(), bot_profile());
-        }
-        if !self.blocks.is_null() {
-            fields.insert("blocks".into(), self.blocks.clone());
-        }
-        if let Some(thread) = &self.thread_ts {
-            fields.insert("thread_ts".into(), json!(thread));
-        }
-        if let Some(edited) = &self.edited {
-            fields.insert("edited".into(), json!({"user": self.user, "ts": edited}));
-        }
-        if !self.metadata.is_null() {
-            fields.insert("metadata".into(), self.metadata.clone());
-        }
-        out
-    }
-
-    /// May this person see it now?
-    pub(crate) fn visible_to(&self, user: &str) -> bool {
-        !self.deleted
-            && self.only_for.as_deref().is_none_or(|only| only == user)
-            && people::conversation(&self.channel).is_some_and(|found| found.has(user))
-    }
-}
-
-fn bot_profile() -> Value {
-    json!({
-        "id": BOT, "app_id": APP, "user_id": BOT_USER, "name": "PowerPole", "team_id": TEAM,
-        "deleted": false, "updated": 1_700_000_000, "icons": {},
-    })
-}
-
-/// A modal that a person has open.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenView {
-    /// `V…`
-    pub(crate) id: String,
-    /// As Slack's APIs show it, with an empty state.
-    pub(crate) json: Value,
-}
 
 #[derive(Debug, Clone)]
 struct Trigger {
@@ -448,7 +353,7 @@ impl Store {
         let beside = file.with_extension("tmp");
         let written = serde_json::to_vec(&self.messages)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| std::fs::write(&beside, bytes))
+            .and_then(|bytes| write_private(&beside, &bytes))
             .and_then(|()| std::fs::rename(&beside, file));
         if let Err(error) = written {
             tracing::error!(%error, "the journal could not be written");
@@ -460,127 +365,20 @@ impl Store {
     }
 }
 
-/// An id of Slack's look.
-pub(crate) fn random_id(prefix: &str, length: usize) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHJKMNPQRSTUVWXYZ0123456789";
-    let mut rng = rand::rng();
-    let letters = (0..length).map(|_| {
-        let index = rng.random_range(0..ALPHABET.len());
-        char::from(ALPHABET.get(index).copied().unwrap_or(b'0'))
-    });
-    prefix.chars().chain(letters).collect()
-}
-
-/// Gives every block and every element the id that Slack would make up.
-fn complete_ids(blocks: &mut Value) {
-    for block in blocks.as_array_mut().into_iter().flatten() {
-        let Some(fields) = block.as_object_mut() else {
-            continue;
-        };
-        fields
-            .entry("block_id")
-            .or_insert_with(|| json!(random_id("", 5)));
-        for key in ["accessory", "element"] {
-            if let Some(element) = fields.get_mut(key) {
-                complete_action_id(element);
-            }
-        }
-        if fields.get("type").and_then(Value::as_str) == Some("actions") {
-            let list = fields.get_mut("elements").and_then(Value::as_array_mut);
-            list.into_iter().flatten().for_each(complete_action_id);
-        }
-    }
-}
-
-fn complete_action_id(element: &mut Value) {
-    if element.get("type").and_then(Value::as_str) == Some("image") {
-        return;
-    }
-    if let Some(fields) = element.as_object_mut() {
-        fields
-            .entry("action_id")
-            .or_insert_with(|| json!(random_id("", 5)));
-    }
-}
-
-fn new_view(view: &Value, parent: Option<&OpenView>) -> OpenView {
-    let id = random_id("V0", 9);
-    let root = parent
-        .and_then(|open| open.json.get("root_view_id").cloned())
-        .unwrap_or_else(|| json!(id));
-    let old = json!({
-        "previous_view_id": parent.map(|open| open.id.clone()),
-        "root_view_id": root,
-    });
-    OpenView {
-        json: view_json(view, &id, &old),
-        id,
-    }
-}
-
-fn view_json(view: &Value, id: &str, old: &Value) -> Value {
-    let mut blocks = view.get("blocks").cloned().unwrap_or_else(|| json!([]));
-    complete_ids(&mut blocks);
-    let text = |key: &str| view.get(key).cloned().unwrap_or_else(|| json!(""));
-    let flag = |key: &str| view.get(key).cloned().unwrap_or(Value::Bool(false));
-    let optional = |key: &str| view.get(key).cloned().unwrap_or(Value::Null);
-    let mut out = Map::new();
-    let pairs = [
-        ("id", json!(id)),
-        ("team_id", json!(TEAM)),
-        ("type", json!("modal")),
-        ("blocks", blocks),
-        ("private_metadata", text("private_metadata")),
-        ("callback_id", text("callback_id")),
-        ("state", json!({"values": {}})),
-        ("hash", json!(random_id("", 16))),
-        ("title", optional("title")),
-        ("clear_on_close", flag("clear_on_close")),
-        ("notify_on_close", flag("notify_on_close")),
-        ("close", optional("close")),
-        ("submit", optional("submit")),
-        (
-            "previous_view_id",
-            old.get("previous_view_id").cloned().unwrap_or(Value::Null),
-        ),
-        (
-            "root_view_id",
-            old.get("root_view_id").cloned().unwrap_or(Value::Null),
-        ),
-        ("app_id", json!(APP)),
-        ("external_id", text("external_id")),
-        ("app_installed_team_id", json!(TEAM)),
-        ("bot_id", json!(BOT)),
-    ];
-    for (key, value) in pairs {
-        out.insert(key.into(), value);
-    }
-    Value::Object(out)
-}
-
-/// A message with nothing in it yet.
-pub(crate) fn blank_message(channel: &str, user: &str) -> Message {
-    Message {
-        ts: String::new(),
-        channel: channel.into(),
-        user: user.into(),
-        by_app: user == BOT_USER,
-        text: String::new(),
-        blocks: Value::Null,
-        thread_ts: None,
-        edited: None,
-        deleted: false,
-        only_for: None,
-        from_slack: false,
-        history: Vec::new(),
-        metadata: Value::Null,
-    }
+/// The journal holds what Slack would hold, a DM's password included: it is its owner's alone.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::messages::blank_message;
+    use super::super::people::{BOT_USER, CHANNEL_ALL, CHANNEL_APPROVALS, person_named};
     use super::*;
-    use people::{CHANNEL_ALL, CHANNEL_APPROVALS, person_named};
+    use serde_json::json;
+    use std::os::unix::fs::PermissionsExt;
 
     fn store() -> Store {
         Store::open(None).unwrap()
@@ -666,6 +464,8 @@ mod tests {
         let file = folder.path().join("journal.json");
         let mut first = Store::open(Some(file.clone())).unwrap();
         let posted = first.post(7, blank_message(CHANNEL_ALL, BOT_USER));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let second = Store::open(Some(file)).unwrap();
         assert_eq!(second.messages(), [posted]);
     }

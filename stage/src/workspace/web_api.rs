@@ -1,9 +1,12 @@
 //! Slack's Web API, as far as PowerPole uses it: who may call, what is refused, what is done.
 //! Answers have Slack's shapes and error codes; limits are those of Slack's documentation.
 
+use super::conversations::{conversation_json, members, open_conversation};
 use super::faults::Fault;
+use super::messages::{Message, blank_message};
 use super::people::{self, BOT, BOT_USER, Conversation, TEAM};
-use super::store::{Message, OpenView, Store, blank_message};
+use super::store::Store;
+use super::views::OpenView;
 use super::{Workspace, blocks, clock};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -28,8 +31,8 @@ pub(crate) enum Refusal {
     RateLimited(u64),
 }
 
-type Answer = Result<Value, Refusal>;
-type Args = Map<String, Value>;
+pub(crate) type Answer = Result<Value, Refusal>;
+pub(crate) type Args = Map<String, Value>;
 
 /// `/api/<method>`, by GET or POST.
 pub(crate) async fn call(
@@ -73,53 +76,6 @@ pub(crate) async fn call(
         })),
         Err(Refusal::RateLimited(seconds)) => too_many(seconds),
     }
-}
-
-/// `/response/<key>`: what an app answers later to an interaction.
-pub(crate) async fn respond(
-    State(workspace): State<Arc<Workspace>>,
-    Path(key): Path<String>,
-    body: Bytes,
-) -> Response {
-    let Ok(answer) = serde_json::from_slice::<Value>(&body) else {
-        return (StatusCode::BAD_REQUEST, "invalid_payload").into_response();
-    };
-    let mut store = workspace.store();
-    let now = clock::now_us();
-    let Some(found) = store.use_response_url(now, &key) else {
-        return (StatusCode::NOT_FOUND, "used_url").into_response();
-    };
-    let flag = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
-    if flag("delete_original") {
-        if let Some(ts) = &found.message {
-            store.delete(&found.channel, ts);
-        }
-        return "ok".into_response();
-    }
-    let (text, blocks) = match content(answer.as_object().unwrap_or(&Map::new())) {
-        Ok(content) => content,
-        Err(Refusal::Code(code) | Refusal::Findings(code, _)) => {
-            return (StatusCode::BAD_REQUEST, code).into_response();
-        }
-        Err(Refusal::RateLimited(seconds)) => return too_many(seconds),
-    };
-    if text.is_none() && blocks.is_none() {
-        return (StatusCode::BAD_REQUEST, "no_text").into_response();
-    }
-    if flag("replace_original")
-        && let Some(ts) = &found.message
-    {
-        store.edit(now, &found.channel, ts, text, blocks);
-        return "ok".into_response();
-    }
-    let mut message = blank_message(&found.channel, BOT_USER);
-    message.text = text.unwrap_or_default();
-    message.blocks = blocks.unwrap_or(Value::Null);
-    if answer.get("response_type").and_then(Value::as_str) != Some("in_channel") {
-        message.only_for = Some(found.user);
-    }
-    store.post(now, message);
-    "ok".into_response()
 }
 
 async fn read_args(request: Request) -> Result<(Option<String>, Args), Refusal> {
@@ -355,65 +311,6 @@ fn checked_view(args: &Args) -> Result<Value, Refusal> {
     }
 }
 
-fn open_conversation(args: &Args) -> Answer {
-    let users = match args.get("users") {
-        Some(Value::Array(list)) => list
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect::<Vec<_>>(),
-        Some(Value::String(list)) => list
-            .split(',')
-            .map(|id| id.trim().to_owned())
-            .filter(|id| !id.is_empty())
-            .collect(),
-        _ => Vec::new(),
-    };
-    let found = match (users.as_slice(), string(args, "channel")) {
-        ([user], _) => {
-            let person = people::person(user).ok_or(Refusal::Code("user_not_found"))?;
-            people::conversation(&person.dm())
-        }
-        ([], Some(channel)) => people::conversation(&channel).filter(|c| c.dm_with.is_some()),
-        ([], None) => return Err(Refusal::Code("users_list_not_supplied")),
-        _ => return Err(Refusal::Code("method_not_supported_for_channel_type")),
-    };
-    let found = found.ok_or(Refusal::Code("channel_not_found"))?;
-    let whole = args.get("return_im").is_some_and(|value| match value {
-        Value::Bool(on) => *on,
-        Value::String(written) => written == "true" || written == "1",
-        other => other == &json!(1),
-    });
-    let channel = if whole {
-        conversation_json(&found)
-    } else {
-        json!({"id": found.id})
-    };
-    Ok(json!({"no_op": true, "already_open": true, "channel": channel}))
-}
-
-fn members(args: &Args) -> Answer {
-    let found = conversation(args)?;
-    let mut ids: Vec<&str> = found.members.clone();
-    ids.push(BOT_USER);
-    Ok(json!({"members": ids, "response_metadata": {"next_cursor": ""}}))
-}
-
-fn conversation_json(found: &Conversation) -> Value {
-    match found.dm_with {
-        Some(user) => json!({
-            "id": found.id, "created": 1_700_000_000, "is_im": true, "is_org_shared": false,
-            "user": user, "is_open": true, "priority": 0,
-        }),
-        None => json!({
-            "id": found.id, "name": found.name, "name_normalized": found.name,
-            "created": 1_700_000_000, "creator": BOT_USER, "is_channel": true, "is_im": false,
-            "is_private": false, "is_archived": false, "is_member": true, "is_general": false,
-            "num_members": found.members.len() + 1,
-        }),
-    }
-}
-
 /// Where a message goes; a user's id means the DM with that user, as in Slack.
 fn destination(args: &Args) -> Result<Conversation, Refusal> {
     let wanted = required(args, "channel")?;
@@ -425,14 +322,14 @@ fn destination(args: &Args) -> Result<Conversation, Refusal> {
 }
 
 /// A conversation by its id alone.
-fn conversation(args: &Args) -> Result<Conversation, Refusal> {
+pub(crate) fn conversation(args: &Args) -> Result<Conversation, Refusal> {
     let wanted = required(args, "channel")?;
     people::conversation(&wanted)
         .filter(|found| found.id == wanted)
         .ok_or(Refusal::Code("channel_not_found"))
 }
 
-fn content(args: &Args) -> Result<(Option<String>, Option<Value>), Refusal> {
+pub(crate) fn content(args: &Args) -> Result<(Option<String>, Option<Value>), Refusal> {
     let text = string(args, "text");
     if text
         .as_ref()
@@ -462,7 +359,7 @@ fn parsed(args: &Args, key: &str) -> Option<Value> {
     }
 }
 
-fn string(args: &Args, key: &str) -> Option<String> {
+pub(crate) fn string(args: &Args, key: &str) -> Option<String> {
     args.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
@@ -491,7 +388,7 @@ fn ok_json(body: &Value) -> Response {
         .into_response()
 }
 
-fn too_many(seconds: u64) -> Response {
+pub(crate) fn too_many(seconds: u64) -> Response {
     let body = json!({"ok": false, "error": "ratelimited"}).to_string();
     let headers = [
         (

@@ -43,7 +43,10 @@ impl LogStream for Arc<FakeLogs> {
         if fault == Fault::None && !down {
             Ok(Rejected::default())
         } else {
-            Err(LogsError { operation: "PutLogEvents", reason: "injected".to_owned() })
+            Err(LogsError {
+                operation: "PutLogEvents",
+                reason: "injected".to_owned(),
+            })
         }
     }
 }
@@ -59,15 +62,22 @@ impl AnchorStore for Arc<FakeBucket> {
         let fault = self.faults.lock().unwrap().pop().unwrap_or(Fault::None);
         let mut put = Put::WasThere;
         if fault != Fault::Fails {
-            self.objects.lock().unwrap().entry(key.to_owned()).or_insert_with(|| {
-                put = Put::Stored;
-                body
-            });
+            self.objects
+                .lock()
+                .unwrap()
+                .entry(key.to_owned())
+                .or_insert_with(|| {
+                    put = Put::Stored;
+                    body
+                });
         }
         if fault == Fault::None {
             Ok(put)
         } else {
-            Err(AnchorStoreError { key: key.to_owned(), reason: "injected".to_owned() })
+            Err(AnchorStoreError {
+                key: key.to_owned(),
+                reason: "injected".to_owned(),
+            })
         }
     }
 }
@@ -78,7 +88,9 @@ pub(crate) fn genesis() -> Genesis {
         request: text("req-01jd8z3v5k9q4m2n7p6r8s1t0w"),
         attempt: 1,
         operator: text("alice@example.com"),
-        principal: text("arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/alice@example.com"),
+        principal: text(
+            "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/alice@example.com",
+        ),
         approver: text("bob@example.com"),
         approved_at: text("2026-11-23T19:00:00Z"),
         reason: text("test"),
@@ -157,17 +169,31 @@ async fn what_was_recorded_is_sealed_shipped_and_anchored_in_order_through_every
     )
     .await
     .unwrap();
-    assert!(bucket.objects.lock().unwrap().contains_key("AROA:i-1/req/genesis.json"));
-    assert!(!logs.events.lock().unwrap().is_empty(), "the genesis is shipped before begin returns");
+    assert!(
+        bucket
+            .objects
+            .lock()
+            .unwrap()
+            .contains_key("AROA:i-1/req/genesis.json")
+    );
+    assert!(
+        !logs.events.lock().unwrap().is_empty(),
+        "the genesis is shipped before begin returns"
+    );
 
     let recorder = keeper.recorder();
-    logs.faults.lock().unwrap().extend([Fault::Fails, Fault::AppliesAndFails]);
+    logs.faults
+        .lock()
+        .unwrap()
+        .extend([Fault::Fails, Fault::AppliesAndFails]);
     let threads: Vec<_> = (1..=3u32)
         .map(|session| {
             let recorder = recorder.clone();
             std::thread::spawn(move || {
                 for n in 0..2000u32 {
-                    recorder.record(Kind::Output, session, &n.to_be_bytes()).unwrap();
+                    recorder
+                        .record(Kind::Output, session, &n.to_be_bytes())
+                        .unwrap();
                 }
             })
         })
@@ -176,9 +202,20 @@ async fn what_was_recorded_is_sealed_shipped_and_anchored_in_order_through_every
         thread.join().unwrap();
     }
     bucket.faults.lock().unwrap().push(Fault::AppliesAndFails);
-    let outcome = keeper.seal(SealReason::Deadline, Duration::from_secs(20)).await;
-    assert!(outcome.sealed && outcome.shipped && outcome.anchored, "{outcome:?}");
-    assert_eq!(recorder.record(Kind::Output, 1, b"late").unwrap_err().code(), "evidence_sealed");
+    let outcome = keeper
+        .seal(SealReason::Deadline, Duration::from_secs(20))
+        .await;
+    assert!(
+        outcome.sealed && outcome.shipped && outcome.anchored,
+        "{outcome:?}"
+    );
+    assert_eq!(
+        recorder
+            .record(Kind::Output, 1, b"late")
+            .unwrap_err()
+            .code(),
+        "evidence_sealed"
+    );
 
     let records = chain_of(&logs);
     assert_eq!(records.last().unwrap().kind, Kind::Seal);
@@ -205,25 +242,44 @@ async fn evidence_that_is_not_taken_is_never_called_shipped() {
     let mut config = config(temp.path().join("spool"));
     config.patience.freeze_after = Duration::from_millis(300);
     config.patience.end_after = Duration::from_millis(1200);
-    let keeper =
-        Keeper::begin(config, Arc::new(SystemClock), Arc::clone(&logs), Arc::clone(&bucket))
-            .await
-            .unwrap();
+    let keeper = Keeper::begin(
+        config,
+        Arc::new(SystemClock),
+        Arc::clone(&logs),
+        Arc::clone(&bucket),
+    )
+    .await
+    .unwrap();
     let mut gate = keeper.gate();
     logs.down.store(true, Ordering::SeqCst);
     keeper.recorder().record(Kind::Output, 1, b"shown").unwrap();
     let wait = Duration::from_secs(10);
-    tokio::time::timeout(wait, gate.wait_for(|g| *g == Gate::Frozen)).await.unwrap().unwrap();
+    tokio::time::timeout(wait, gate.wait_for(|g| *g == Gate::Frozen))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(keeper.health().lag_records > 0);
-    tokio::time::timeout(wait, gate.wait_for(|g| *g == Gate::Ended)).await.unwrap().unwrap();
-    let outcome = keeper.seal(SealReason::EvidenceLost, Duration::from_secs(1)).await;
-    assert!(outcome.sealed && !outcome.shipped && !outcome.anchored, "{outcome:?}");
+    tokio::time::timeout(wait, gate.wait_for(|g| *g == Gate::Ended))
+        .await
+        .unwrap()
+        .unwrap();
+    let outcome = keeper
+        .seal(SealReason::EvidenceLost, Duration::from_secs(1))
+        .await;
+    assert!(
+        outcome.sealed && !outcome.shipped && !outcome.anchored,
+        "{outcome:?}"
+    );
 
     // What the end could not ship, the tail does.
     logs.down.store(false, Ordering::SeqCst);
-    let tail = ship_tail(&temp.path().join("spool"), &Arc::clone(&logs), Duration::from_secs(5))
-        .await
-        .unwrap();
+    let tail = ship_tail(
+        &temp.path().join("spool"),
+        &Arc::clone(&logs),
+        Duration::from_secs(5),
+    )
+    .await
+    .unwrap();
     assert!(tail.complete && tail.sealed > 0);
     assert_eq!(chain_of(&logs).last().unwrap().kind, Kind::Seal);
 }
@@ -241,7 +297,10 @@ async fn nobody_is_let_in_when_the_genesis_is_not_taken() {
         .err()
         .unwrap();
     assert_eq!(error.code(), "genesis_not_shipped");
-    assert!(bucket.objects.lock().unwrap().is_empty(), "no anchor without its line");
+    assert!(
+        bucket.objects.lock().unwrap().is_empty(),
+        "no anchor without its line"
+    );
 }
 
 #[tokio::test]
@@ -271,7 +330,9 @@ async fn frames_that_were_never_sealed_travel_without_a_key() {
     drop((frames, lines, sealer));
     let logs = Arc::new(FakeLogs::default());
     *logs.faults.lock().unwrap() = vec![Fault::AppliesAndFails];
-    let tail = ship_tail(&spool, &Arc::clone(&logs), Duration::from_secs(5)).await.unwrap();
+    let tail = ship_tail(&spool, &Arc::clone(&logs), Duration::from_secs(5))
+        .await
+        .unwrap();
     assert_eq!((tail.sealed, tail.unsealed, tail.complete), (3, 3, true));
     let unsealed: Vec<_> = logs
         .events

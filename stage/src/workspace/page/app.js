@@ -327,8 +327,7 @@ class App {
       node.addEventListener("mousedown", (event) => { event.preventDefault(); this.complete(byId("composer-text"), known.command); });
       return node;
     }));
-    const field = byId("composer-text");
-    if (found.length) field.setAttribute("aria-controls", "suggestions"); else field.removeAttribute("aria-controls");
+    byId("composer-text").setAttribute("aria-expanded", String(found.length > 0));
   }
 
   start() {

@@ -3,6 +3,21 @@
 import { element, textNode, withEmoji } from "./mrkdwn.js";
 import { renderBlocks } from "./blocks.js";
 
+// What an updated view no longer offers cannot stay chosen.
+function offered(draft, view) {
+  for (const block of view.blocks) {
+    for (const part of [block.element, block.accessory, ...(block.type === "actions" ? block.elements : [])]) {
+      const options = part?.options ?? part?.option_groups?.flatMap((group) => group.options);
+      const chosen = options && draft[block.block_id]?.[part.action_id];
+      if (chosen === undefined || chosen === null || chosen === "") continue;
+      const values = options.map((option) => option.value);
+      if (Array.isArray(chosen)) draft[block.block_id][part.action_id] = chosen.filter((value) => values.includes(value));
+      else if (!values.includes(chosen)) delete draft[block.block_id][part.action_id];
+    }
+  }
+  return draft;
+}
+
 export function confirmDialog(confirm, names) {
   return new Promise((resolve) => {
     const yes = element("button", { type: "button", class: confirm.style === "danger" ? "danger-fill" : "primary" }, withEmoji(confirm.confirm.text));
@@ -78,7 +93,7 @@ export class ModalHost {
       document.body.append(this.dialog);
     }
     const before = first ? null : document.activeElement?.id;
-    const draft = this.draft(view.id);
+    const draft = offered(this.draft(view.id), view);
     const context = {
       names: this.app.names,
       scope: "modal",
@@ -124,7 +139,7 @@ export class ModalHost {
     this.failure = null;
     const send = this.dialog.querySelector(".modal-foot .primary");
     if (send) { send.disabled = true; send.textContent = "Sending…"; }
-    const answer = await this.app.send("submit", { view_id: view.id, values: this.draft(view.id) });
+    const answer = await this.app.send("submit", { view_id: view.id, values: offered(this.draft(view.id), view) });
     this.busy = false;
     if (this.shown?.id !== view.id) return;
     this.errors = answer.outcome === "errors" ? answer.errors : {};

@@ -63,7 +63,9 @@ function boxes(part, options) {
   const chosen = new Set(options.value ?? (part.initial_options ?? []).map((option) => option.value));
   const list = allOptions(part);
   const box = element("div", { class: `choices${list.length > 6 ? " many" : ""}` });
+  const heads = new Map((part.option_groups ?? []).map((group) => [group.options[0], group.label.text]));
   list.forEach((option, index) => {
+    if (heads.has(option)) box.append(element("p", { class: "choice-group" }, withEmoji(heads.get(option))));
     box.append(choice(part, options, option, index, "checkbox", chosen.has(option.value), (event) => {
       if (event.target.checked) chosen.add(option.value); else chosen.delete(option.value);
       options.changed(list.map((item) => item.value).filter((value) => chosen.has(value)));

@@ -1,0 +1,27 @@
+//! The three services that hold evidence, one file each. Endpoints come from the usual AWS settings.
+
+pub(crate) mod bucket;
+pub(crate) mod logs;
+pub(crate) mod table;
+
+use crate::error::CheckError;
+
+/// Region, credentials and endpoints of the environment.
+pub(crate) async fn settings() -> aws_config::SdkConfig {
+    aws_config::load_from_env().await
+}
+
+fn failed<E>(operation: &'static str) -> impl FnOnce(E) -> CheckError
+where
+    E: std::error::Error,
+{
+    move |error| {
+        let mut detail = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            detail = format!("{detail}: {inner}");
+            source = inner.source();
+        }
+        CheckError::Aws { operation, detail }
+    }
+}

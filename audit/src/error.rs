@@ -1,0 +1,65 @@
+//! Why something could not be checked or written. None of these is a verdict.
+
+use std::{error::Error, io, path::PathBuf};
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} already exists; evidence is never overwritten")]
+    Exists { path: PathBuf },
+    #[error("{path} is not a ledger item in DynamoDB's typed JSON: {detail}")]
+    Ledger { path: String, detail: String },
+    #[error("anchor {key} cannot be used: {detail}")]
+    Anchor { key: String, detail: String },
+    #[error("redaction manifest or key cannot be used: {0}")]
+    Redaction(String),
+    #[error("AWS {operation} failed: {detail}")]
+    Aws {
+        operation: &'static str,
+        detail: String,
+    },
+    #[error("the ledger table {table} has no item {request}")]
+    NoItem { table: String, request: String },
+    #[error("the ledger item has no {0}")]
+    NoAttribute(&'static str),
+}
+
+impl CheckError {
+    /// Stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            CheckError::Usage(_) => "usage",
+            CheckError::Read { .. } => "read",
+            CheckError::Write { .. } => "write",
+            CheckError::Exists { .. } => "exists",
+            CheckError::Ledger { .. } => "ledger-form",
+            CheckError::Anchor { .. } => "anchor-form",
+            CheckError::Redaction(_) => "redaction-form",
+            CheckError::Aws { .. } => "aws",
+            CheckError::NoItem { .. } => "ledger-no-item",
+            CheckError::NoAttribute(_) => "ledger-no-attribute",
+        }
+    }
+
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, CheckError::Usage(_))
+    }
+}
+
+/// The error and its sources in one line.
+pub(crate) fn chain(error: &CheckError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,90 @@
+//! `--json`: one object, keys stable from version 1 on.
+
+use data_encoding::HEXLOWER;
+use powerpole_chain::{Kind, verify::Report};
+use serde_json::{Map, Value, json};
+
+/// The object as one line.
+pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
+    let kinds: Map<String, Value> = Kind::ALL
+        .into_iter()
+        .zip(report.kinds)
+        .map(|(kind, count)| (kind.word().to_owned(), json!(count)))
+        .collect();
+    let sessions: Vec<Value> = report
+        .sessions
+        .iter()
+        .map(|(number, s)| {
+            json!({
+                "session": number, "records": s.records, "bytes": s.bytes,
+                "statements": s.statements, "output_bytes": s.output_bytes,
+                "withheld": s.withheld, "first_us": s.first_us, "last_us": s.last_us,
+            })
+        })
+        .collect();
+    let findings: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|f| json!({ "rule": f.rule.code(), "seq": f.seq, "detail": f.detail }))
+        .collect();
+    let missing: Vec<Value> = report
+        .missing
+        .iter()
+        .map(|m| json!({ "first": m.first, "last": m.last }))
+        .collect();
+    let gaps: Vec<Value> = report
+        .gaps
+        .iter()
+        .map(|g| json!({ "first": g.first, "last": g.last }))
+        .collect();
+    let seal = report.seal.as_ref().map(|seal| {
+        json!({
+            "seq": seal.seq, "head": HEXLOWER.encode(&seal.head), "t_us": seal.t_us,
+            "reason": seal.reason.word(),
+        })
+    });
+    let verdict = report
+        .could_not_check
+        .is_none()
+        .then(|| report.verdict.word());
+    json!({
+        "v": 1,
+        "verdict": verdict,
+        "exit": exit,
+        "could_not_check": report.could_not_check,
+        "request": report.genesis.as_ref().map(|g| &g.request),
+        "genesis_head": report.genesis_head.map(|head| HEXLOWER.encode(&head)),
+        "proven_to": report.proven_to,
+        "reached": report.reached,
+        "reached_head": report.reached_head.map(|head| HEXLOWER.encode(&head)),
+        "records": report.records,
+        "epochs": report.epochs,
+        "kinds": kinds,
+        "sessions": sessions,
+        "unproven": report.unproven,
+        "foreign": report.foreign,
+        "duplicates": report.duplicates,
+        "unreadable": report.unreadable,
+        "unsealed": report.unsealed,
+        "unsealed_bytes": report.unsealed_bytes,
+        "withheld": report.withheld,
+        "unauthorised": report.unauthorised,
+        "missing": missing,
+        "missing_records": report.missing_records,
+        "gaps": gaps,
+        "findings": findings,
+        "first_bad": report.first_bad(),
+        "last_known": report
+            .last_known
+            .map(|(seq, source)| json!({ "seq": seq, "source": source.word() })),
+        "seal": seal,
+        "anchors": {
+            "given": report.anchors.given, "matched": report.anchors.matched,
+            "genesis": report.anchors.genesis, "seal": report.anchors.seal,
+            "overwritten": overwritten,
+        },
+        "silences": report.silences,
+        "retimed": report.retimed,
+    })
+    .to_string()
+}

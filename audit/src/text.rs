@@ -1,0 +1,316 @@
+//! What a person reads: the verdict, what was proven and on what it rests, then the logins.
+
+use std::fmt::Write as _;
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use powerpole_chain::{
+    Kind,
+    verify::{Report, Verdict},
+};
+
+/// The whole text.
+pub(crate) fn render(report: &Report, overwritten: u64) -> String {
+    let mut out = String::new();
+    match &report.could_not_check {
+        Some(why) => line(&mut out, format_args!("COULD NOT CHECK: {why}")),
+        None => line(
+            &mut out,
+            format_args!("{}: {}", report.verdict.word(), meaning(report)),
+        ),
+    }
+    who(&mut out, report);
+    proven(&mut out, report);
+    rests_on(&mut out, report, overwritten);
+    wrong(&mut out, report);
+    beside(&mut out, report);
+    sessions(&mut out, report);
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(out, "{text}");
+}
+
+fn meaning(report: &Report) -> String {
+    match report.verdict {
+        Verdict::Valid => "sealed, complete, and anchored from genesis to seal".to_owned(),
+        Verdict::Withheld if report.unauthorised == 0 => {
+            format!(
+                "valid; {} payloads were withheld with authority",
+                report.withheld
+            )
+        }
+        Verdict::Withheld => format!(
+            "{} payloads are withheld, {} of them without a manifest of a redactor that you trust",
+            report.withheld, report.unauthorised
+        ),
+        Verdict::Unanchored => {
+            "sealed and complete, but no anchor that you fetched bears witness from genesis to seal"
+                .to_owned()
+        }
+        Verdict::Unsealed => "the chain has no seal, and nobody knows of one".to_owned(),
+        Verdict::Incomplete if report.genesis.is_none() => {
+            "the chain's first record is not among these lines".to_owned()
+        }
+        Verdict::Incomplete => "records are missing".to_owned(),
+        Verdict::Malformed => format!(
+            "records are missing, and {} lines cannot be read",
+            report.unreadable
+        ),
+        Verdict::Tampered => "something contradicts the chain".to_owned(),
+    }
+}
+
+fn time(us: u64) -> String {
+    i64::try_from(us)
+        .ok()
+        .and_then(|us| Timestamp::from_microsecond(us).ok())
+        .map_or_else(|| format!("{us} µs"), |time| format!("{time:.3}"))
+}
+
+/// Text that somebody else chose must not command the reader's terminal.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn who(out: &mut String, report: &Report) {
+    let Some(g) = &report.genesis else { return };
+    line(out, format_args!(""));
+    line(
+        out,
+        format_args!("  request    {} (attempt {})", plain(&g.request), g.attempt),
+    );
+    line(
+        out,
+        format_args!(
+            "  grant      {} {} on {} ({}) as {}",
+            plain(&g.operator),
+            plain(&g.level),
+            plain(&g.cluster),
+            plain(&g.schemas.join(", ")),
+            plain(&g.account)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "  approved   {} at {}",
+            plain(&g.approver),
+            plain(&g.approved_at)
+        ),
+    );
+    line(out, format_args!("  reason     {}", plain(&g.reason)));
+    line(
+        out,
+        format_args!(
+            "  bastion    {} in {} {}, agent {}",
+            plain(&g.instance),
+            plain(&g.aws_account),
+            plain(&g.region),
+            plain(&g.agent)
+        ),
+    );
+}
+
+fn proven(out: &mut String, report: &Report) {
+    line(out, format_args!(""));
+    match report.proven_to {
+        Some(seq) => line(
+            out,
+            format_args!(
+                "  proven     without a hole up to record {seq}; {} records in {} closed epochs, {} to {}",
+                report.records,
+                report.epochs,
+                time(report.first_us),
+                time(report.last_us)
+            ),
+        ),
+        None => line(out, format_args!("  proven     nothing")),
+    }
+    if report.reached > report.proven_to
+        && let Some(seq) = report.reached
+    {
+        line(
+            out,
+            format_args!("  beyond     proven records go on, after a hole, up to record {seq}"),
+        );
+    }
+    if let Some(seal) = &report.seal {
+        line(
+            out,
+            format_args!(
+                "  seal       record {}, {}, reason {}, head {}",
+                seal.seq,
+                time(seal.t_us),
+                seal.reason.word(),
+                HEXLOWER.encode(&seal.head)
+            ),
+        );
+    } else if let Some(head) = &report.reached_head {
+        line(out, format_args!("  head       {}", HEXLOWER.encode(head)));
+    }
+    if let Some((seq, source)) = report.last_known {
+        line(
+            out,
+            format_args!("  last known head: record {seq}, by the {}", source.word()),
+        );
+    }
+}
+
+fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
+    let a = report.anchors;
+    let yes = |found: bool| if found { "found" } else { "not found" };
+    line(
+        out,
+        format_args!(
+            "  rests on   {} of {} anchors (genesis {}, seal {}), {} epoch signatures",
+            a.matched,
+            a.given,
+            yes(a.genesis),
+            yes(a.seal),
+            report.epochs
+        ),
+    );
+    if a.given == 0 {
+        line(
+            out,
+            format_args!(
+                "             no anchors: whoever held the last key could have rewritten all"
+            ),
+        );
+    }
+    if overwritten > 0 {
+        line(
+            out,
+            format_args!(
+                "             {overwritten} later versions of anchors: only the first counts"
+            ),
+        );
+    }
+}
+
+fn wrong(out: &mut String, report: &Report) {
+    if let Some(seq) = report.first_bad() {
+        line(out, format_args!(""));
+        line(out, format_args!("  first bad record: {seq}"));
+    }
+    for finding in report.findings.iter().take(8) {
+        line(
+            out,
+            format_args!(
+                "  rule {} broken at record {}: {}",
+                finding.rule.code(),
+                finding.seq,
+                plain(&finding.detail)
+            ),
+        );
+    }
+    for missing in report.missing.iter().take(8) {
+        let signed = report
+            .gaps
+            .iter()
+            .any(|gap| gap.first <= missing.first && missing.last <= gap.last);
+        let why = if signed {
+            "; the chain itself says that the log service refused them"
+        } else {
+            ""
+        };
+        line(
+            out,
+            format_args!(
+                "  missing    records {} to {}{why}",
+                missing.first, missing.last
+            ),
+        );
+    }
+    let cause = match report.verdict {
+        Verdict::Tampered => {
+            "none is likely: a copy damaged on its way can look like this; fetch the stream again"
+        }
+        Verdict::Malformed => "the file was cut or re-encoded on its way; fetch the stream again",
+        Verdict::Incomplete => {
+            "a partial download, an expired log group, or a bastion lost before its last lines left"
+        }
+        Verdict::Unsealed => "the bastion or its agent died before it could seal",
+        Verdict::Unanchored => {
+            "the anchors were not fetched, or the bastion died before it wrote the last"
+        }
+        Verdict::Valid | Verdict::Withheld => return,
+    };
+    line(out, format_args!("  innocent cause: {cause}"));
+}
+
+fn beside(out: &mut String, report: &Report) {
+    let counts = [
+        (
+            report.unproven,
+            "lines join the proven chain and are proven by nothing",
+        ),
+        (
+            report.unsealed,
+            "frames were shipped without a key after the agent died; they prove nothing",
+        ),
+        (
+            report.foreign,
+            "lines are foreign: not of this chain, no effect on the verdict",
+        ),
+        (report.unreadable, "lines are in no spelling of the format"),
+        (
+            report.duplicates,
+            "lines are repeated to the byte, as the log service may do",
+        ),
+        (
+            report.retimed,
+            "log events carry another time than their record",
+        ),
+        (
+            report.silences,
+            "silences are longer than the policy allows",
+        ),
+    ];
+    for (count, what) in counts {
+        if count > 0 {
+            line(out, format_args!("  note       {count} {what}"));
+        }
+    }
+    if let Some((seq, us)) = report.longest_silence {
+        line(
+            out,
+            format_args!(
+                "             the longest: {} s after record {seq}",
+                us / 1_000_000
+            ),
+        );
+    }
+}
+
+fn sessions(out: &mut String, report: &Report) {
+    if report.records == 0 {
+        return;
+    }
+    line(out, format_args!(""));
+    let counts: Vec<String> = Kind::ALL
+        .into_iter()
+        .zip(report.kinds)
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{count} {}", kind.word()))
+        .collect();
+    line(out, format_args!("  records    {}", counts.join(", ")));
+    for (number, s) in &report.sessions {
+        line(
+            out,
+            format_args!(
+                "  login {number:<4} {} records, {} statements, {} bytes shown, {} withheld, {} to {}",
+                s.records,
+                s.statements,
+                s.output_bytes,
+                s.withheld,
+                time(s.first_us),
+                time(s.last_us)
+            ),
+        );
+    }
+}

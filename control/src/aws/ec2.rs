@@ -1,0 +1,161 @@
+//! EC2: launches, finds, looks at and ends bastions. Nothing else.
+
+use super::cloud::{CloudError, InstanceState, Launch, sort};
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::error::ProvideErrorMetadata as _;
+use aws_sdk_ec2::types::{
+    Filter, HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataEndpointState,
+    InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceStateName, InstanceType,
+    ResourceType, ShutdownBehavior, Tag, TagSpecification,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
+
+/// Tag with the request id.
+pub const TAG_REQUEST: &str = "powerpole:request";
+/// Tag with the attempt.
+pub const TAG_ATTEMPT: &str = "powerpole:attempt";
+
+/// Launches, or finds what the client token has launched. IMDSv2 only, one hop; a power-off terminates; no key
+/// pair; tags hold no person.
+pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<InstanceId, CloudError> {
+    let sent = client
+        .run_instances()
+        .client_token(wish.attempt.client_token(wish.request))
+        .image_id(wish.image)
+        .instance_type(InstanceType::from(wish.instance_type))
+        .min_count(1)
+        .max_count(1)
+        .subnet_id(wish.subnet)
+        .set_security_group_ids(Some(wish.security_groups.to_vec()))
+        .iam_instance_profile(
+            IamInstanceProfileSpecification::builder()
+                .name(wish.instance_profile)
+                .build(),
+        )
+        .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
+        .metadata_options(
+            InstanceMetadataOptionsRequest::builder()
+                .http_endpoint(InstanceMetadataEndpointState::Enabled)
+                .http_tokens(HttpTokensState::Required)
+                .http_put_response_hop_limit(1)
+                .instance_metadata_tags(InstanceMetadataTagsState::Enabled)
+                .build(),
+        )
+        .user_data(STANDARD.encode(wish.user_data.expose()))
+        .tag_specifications(tags(wish, ResourceType::Instance))
+        .tag_specifications(tags(wish, ResourceType::Volume))
+        .send()
+        .await;
+    let done = match sent {
+        Ok(done) => done,
+        // The configuration changed since the first launch of this try: that instance is the one.
+        Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
+            return find(client, wish.request, wish.attempt)
+                .await?
+                .ok_or_else(|| sort("RunInstances", &error));
+        }
+        Err(error) => return Err(sort("RunInstances", &error)),
+    };
+    let id = done.instances().first().and_then(|i| i.instance_id());
+    id.and_then(|id| InstanceId::parse(id).ok())
+        .ok_or(CloudError::Unavailable {
+            operation: "RunInstances",
+            detail: "the answer names no instance".to_owned(),
+        })
+}
+
+pub(super) async fn find(
+    client: &Client,
+    request: &RequestId,
+    attempt: Attempt,
+) -> Result<Option<InstanceId>, CloudError> {
+    let tag = |name: &str, value: String| {
+        Filter::builder()
+            .name(format!("tag:{name}"))
+            .values(value)
+            .build()
+    };
+    let found = client
+        .describe_instances()
+        .filters(tag(TAG_REQUEST, request.to_string()))
+        .filters(tag(TAG_ATTEMPT, attempt.to_string()))
+        .send()
+        .await
+        .map_err(|error| sort("DescribeInstances", &error))?;
+    let mut ids: Vec<InstanceId> = found
+        .reservations()
+        .iter()
+        .flat_map(|r| r.instances())
+        .filter_map(|i| InstanceId::parse(i.instance_id()?).ok())
+        .collect();
+    ids.sort();
+    if ids.len() > 1 {
+        tracing::error!(alarm = "two_instances", request = %request, attempt = attempt.0, count = ids.len(), "one try has several instances");
+    }
+    Ok(ids.into_iter().next())
+}
+
+pub(super) async fn state(
+    client: &Client,
+    instance: &InstanceId,
+) -> Result<InstanceState, CloudError> {
+    let described = match client
+        .describe_instances()
+        .instance_ids(instance.as_str())
+        .send()
+        .await
+    {
+        Ok(described) => described,
+        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => {
+            return Ok(InstanceState::Unknown);
+        }
+        Err(error) => return Err(sort("DescribeInstances", &error)),
+    };
+    let found = described
+        .reservations()
+        .iter()
+        .flat_map(|r| r.instances())
+        .next();
+    let name = found.and_then(|i| i.state()).and_then(|s| s.name());
+    Ok(match name {
+        Some(InstanceStateName::Terminated | InstanceStateName::Stopped) => InstanceState::Gone,
+        Some(InstanceStateName::ShuttingDown | InstanceStateName::Stopping) => {
+            InstanceState::Ending
+        }
+        Some(_) => InstanceState::Alive,
+        None => InstanceState::Unknown,
+    })
+}
+
+pub(super) async fn terminate(client: &Client, instance: &InstanceId) -> Result<(), CloudError> {
+    match client
+        .terminate_instances()
+        .instance_ids(instance.as_str())
+        .send()
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(()),
+        Err(error) => Err(sort("TerminateInstances", &error)),
+    }
+}
+
+fn tags(wish: &Launch<'_>, resource: ResourceType) -> TagSpecification {
+    let own = [
+        (TAG_REQUEST.to_owned(), wish.request.to_string()),
+        (TAG_ATTEMPT.to_owned(), wish.attempt.to_string()),
+        ("Name".to_owned(), format!("powerpole-{}", wish.request)),
+    ];
+    let further = wish.tags.iter().map(|(k, v)| (k.clone(), v.clone()));
+    let tags = own
+        .into_iter()
+        .chain(further)
+        .map(|(k, v)| Tag::builder().key(k).value(v).build())
+        .collect();
+    TagSpecification::builder()
+        .resource_type(resource)
+        .set_tags(Some(tags))
+        .build()
+}

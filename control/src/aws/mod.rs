@@ -1,0 +1,6 @@
+//! AWS as the launcher needs it. SDK types end in this folder's files.
+
+pub mod cloud;
+pub mod ec2;
+pub mod secrets;
+pub mod ssm;

@@ -1,0 +1,177 @@
+//! The bastion API: the HTTP side of `protocol::callback`. Owns sizes, times, statuses and the signing of
+//! answers; [`answer`] holds what each message does. Logs no body.
+
+pub mod answer;
+pub mod ready;
+
+use crate::service::{Service, StepError};
+use answer::{Answered, Refusing};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use powerpole_protocol::callback::{
+    self, Answer, Closed, Failed, Heartbeat, Hello, Ready, Refusal,
+};
+use powerpole_protocol::envelope::{Envelope, body_digest};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest body that is read, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+/// No request takes longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The routes of the bastion API, and `/healthz`.
+pub fn routes(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(callback::HELLO, post(hello))
+        .route(callback::READY, post(ready))
+        .route(callback::HEARTBEAT, post(heartbeat))
+        .route(callback::CLOSED, post(closed))
+        .route(callback::FAILED, post(failed))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(service)
+}
+
+async fn hello(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Some((message, to)) = clear::<Hello>(&body) else {
+        return malformed();
+    };
+    respond(&service, "hello", to, answer::hello(&service, &message)).await
+}
+
+async fn failed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
+    let Some((message, to)) = clear::<Failed>(&body) else {
+        return malformed();
+    };
+    respond(&service, "failed", to, answer::failed(&service, &message)).await
+}
+
+async fn ready(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+    let to = envelope.digest();
+    let work = async {
+        let (message, item) = answer::open::<Ready>(&service, &envelope).await?;
+        ready::ready(&service, &message, item).await
+    };
+    respond(&service, "ready", to, work).await
+}
+
+async fn heartbeat(
+    State(service): State<Arc<Service>>,
+    Json(envelope): Json<Envelope>,
+) -> Response {
+    let to = envelope.digest();
+    let work = async {
+        let (message, item) = answer::open::<Heartbeat>(&service, &envelope).await?;
+        answer::heartbeat(&service, &message, item).await
+    };
+    respond(&service, "heartbeat", to, work).await
+}
+
+async fn closed(State(service): State<Arc<Service>>, Json(envelope): Json<Envelope>) -> Response {
+    let to = envelope.digest();
+    let work = async {
+        let (message, item) = answer::open::<Closed>(&service, &envelope).await?;
+        answer::closed(&service, &message, item).await
+    };
+    respond(&service, "closed", to, work).await
+}
+
+/// A message in clear JSON, and the digest of its body.
+fn clear<T: serde::de::DeserializeOwned>(body: &Bytes) -> Option<(T, String)> {
+    let text = std::str::from_utf8(body).ok()?;
+    Some((serde_json::from_str(text).ok()?, body_digest(text)))
+}
+
+async fn respond(
+    service: &Service,
+    kind: &'static str,
+    to: String,
+    work: impl Future<Output = Result<Answered, Refusing>>,
+) -> Response {
+    let worked = tokio::time::timeout(TIMEOUT, work)
+        .await
+        .unwrap_or(Err(Refusing::NotYet("it took too long")));
+    match worked {
+        Ok(Answered { deadline, commands }) => {
+            let answer = Answer {
+                to,
+                deadline,
+                commands,
+            };
+            match Envelope::sign(&answer, &service.keys.signing) {
+                Ok(envelope) => Json(envelope).into_response(),
+                Err(_) => refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "the answer cannot be written",
+                ),
+            }
+        }
+        Err(refusing) => {
+            let (status, code, message) = refusal(&refusing);
+            tracing::warn!(kind, code, status = status.as_u16(), error = %refusing, "refused a bastion's message");
+            refuse(status, code, message)
+        }
+    }
+}
+
+fn refusal(refusing: &Refusing) -> (StatusCode, &'static str, &'static str) {
+    match refusing {
+        Refusing::Malformed(_) => (
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "the message is not what this path takes",
+        ),
+        Refusing::Unauthorised(_) => (
+            StatusCode::UNAUTHORIZED,
+            "unauthorised",
+            "this is not known here",
+        ),
+        Refusing::Redeemed => (
+            StatusCode::CONFLICT,
+            "redeemed",
+            "the handoff's token was redeemed by another key",
+        ),
+        Refusing::Superseded => (StatusCode::CONFLICT, "superseded", "this try is over"),
+        Refusing::NotYet(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_yet",
+            "repeat in a moment",
+        ),
+        Refusing::Step(
+            StepError::Ledger(_)
+            | StepError::Cloud(_)
+            | StepError::Chat(_)
+            | StepError::Key(_)
+            | StepError::Document(_),
+        ) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "repeat in a moment",
+        ),
+    }
+}
+
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
+    (
+        status,
+        Json(Refusal {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        }),
+    )
+        .into_response()
+}
+
+fn malformed() -> Response {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "malformed",
+        "the message is not what this path takes",
+    )
+}

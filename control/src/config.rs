@@ -1,0 +1,508 @@
+//! Control's configuration: one TOML file, read once at start.
+//!
+//! Owns the settings' names, units and defaults, and the rules between them. Secrets are named here by
+//! file only. Unknown keys are refused with their line. The AWS endpoint and credentials are none of its
+//! business: the SDK's usual settings (`AWS_ENDPOINT_URL`, profiles, roles) hold.
+
+use powerpole_protocol::id::{ClusterId, Email, SchemaName};
+use powerpole_protocol::level::AccessLevel;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// All of control's settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// AWS region of everything that control makes, such as `us-east-1`.
+    pub region: String,
+    /// Principal (ARN) that may log in for a person; `{email}` stands for the address.
+    /// Such as `arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}`.
+    pub principal: String,
+    /// Where control listens.
+    pub listen: Listen,
+    /// Control's own keys, as `powerpole-control keygen` writes them.
+    pub keys: KeyFiles,
+    /// DynamoDB table of the ledger; key `request` (S), index `open` (partition `open`, sort `request`).
+    pub ledger_table: String,
+    /// What a bastion is made of.
+    pub bastion: Bastion,
+    /// Where bastions keep their evidence.
+    pub evidence: Evidence,
+    /// Slack.
+    pub slack: Slack,
+    /// Times that control keeps.
+    #[serde(default)]
+    pub times: Times,
+    /// What the DM shows besides.
+    #[serde(default)]
+    pub links: Links,
+    /// Clusters that may be asked for; at least one, at most 100 (Slack's limit of options).
+    pub clusters: Vec<Cluster>,
+}
+
+/// Where control listens and is reached.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address of the bastion API and `/healthz`, such as `10.77.0.1:8080`.
+    pub bastions: SocketAddr,
+    /// Address of the Slack endpoint: `POST /slack/commands`, `POST /slack/interactions`.
+    pub slack: SocketAddr,
+    /// Base URL under which bastions reach the bastion API; goes into the boot document.
+    pub public_url: String,
+}
+
+/// Files of control's keys, each 32 bytes in base64, readable by control alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFiles {
+    /// Ed25519 key that signs answers to bastions.
+    pub signing_file: PathBuf,
+    /// X25519 key that bastions seal passwords to.
+    pub sealing_file: PathBuf,
+    /// Key from which boot tokens, handoff tokens and nonces are derived.
+    pub derivation_file: PathBuf,
+}
+
+/// What a bastion is made of.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bastion {
+    /// SSM parameter that holds the image id.
+    pub image_parameter: String,
+    /// EC2 instance type.
+    pub instance_type: String,
+    /// Subnets, tried in turn by attempt; at least one.
+    pub subnets: Vec<String>,
+    /// Security groups; at least one.
+    pub security_groups: Vec<String>,
+    /// Name of the instance profile.
+    pub instance_profile: String,
+    /// Further tags, such as `{ Owner = "dba" }`. No personal data.
+    #[serde(default)]
+    pub tags: std::collections::BTreeMap<String, String>,
+    /// Release to patch to; default `latest`.
+    #[serde(default = "latest")]
+    pub release: String,
+}
+
+/// Where bastions keep their evidence.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// CloudWatch log group, such as `/powerpole/prod/evidence`.
+    pub log_group: String,
+    /// Object-locked bucket of the anchors.
+    pub anchor_bucket: String,
+}
+
+/// Slack.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slack {
+    /// Base of the Web API with a trailing slash; default `https://slack.com/api/`.
+    #[serde(default = "slack_api")]
+    pub api_url: String,
+    /// File with the bot token (`xoxb-…`).
+    pub bot_token_file: PathBuf,
+    /// File with the signing secret.
+    pub signing_secret_file: PathBuf,
+    /// The workspace's id; when given, other workspaces' events are refused.
+    #[serde(default)]
+    pub team: Option<String>,
+    /// Channel id where each request is announced in one line; none by default.
+    #[serde(default)]
+    pub requests_channel: Option<String>,
+    /// Channel id where approvers decide and receipts go.
+    pub approvals_channel: String,
+}
+
+/// Times that control keeps, in whole seconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Times {
+    /// From launch to ready, for one attempt; 600.
+    pub attempt_timeout_s: u64,
+    /// Attempts a request gets; 2.
+    pub max_attempts: u32,
+    /// An undecided request lapses after this; 86400.
+    pub lapse_s: u64,
+    /// One tick every; 5.
+    pub tick_s: u64,
+    /// How long before a wanted start the launch begins; 180.
+    pub launch_ahead_s: u64,
+    /// The longest way ahead that a start may lie; 604800.
+    pub start_within_s: u64,
+    /// After the deadline, control ends what has not closed itself; 60.
+    pub deadline_grace_s: u64,
+    /// Without a heartbeat for this long EC2 is asked whether the instance lives; 45.
+    pub heartbeat_doubt_s: u64,
+    /// Without a heartbeat for this long the bastion is judged lost and terminated; 150.
+    pub heartbeat_lost_s: u64,
+    /// Durations that the modal offers, shortest first; at most 100.
+    pub durations_s: Vec<u64>,
+    /// When the operator is warned before the deadline, longest first; 600, 300, 60.
+    pub warn_before_s: Vec<u64>,
+    /// How often a bastion renews the account's lease; 15.
+    pub renew_lease_s: u64,
+    /// How often a bastion is heard of; 15.
+    pub heartbeat_s: u64,
+    /// Evidence not shipped for this long freezes sessions; 30.
+    pub freeze_after_s: u64,
+    /// Evidence not shipped for this long ends the bastion; 120.
+    pub end_after_s: u64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            attempt_timeout_s: 600,
+            max_attempts: 2,
+            lapse_s: 86_400,
+            tick_s: 5,
+            launch_ahead_s: 180,
+            start_within_s: 604_800,
+            deadline_grace_s: 60,
+            heartbeat_doubt_s: 45,
+            heartbeat_lost_s: 150,
+            durations_s: vec![900, 1800, 3600, 7200, 14_400, 28_800],
+            warn_before_s: vec![600, 300, 60],
+            renew_lease_s: 15,
+            heartbeat_s: 15,
+            freeze_after_s: 30,
+            end_after_s: 120,
+        }
+    }
+}
+
+/// What the DM shows besides; `{region}`, `{instance}` and `{request}` are filled in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Links {
+    /// Link that opens a session in the browser.
+    pub session_url: String,
+    /// Line that opens a session in a terminal.
+    pub session_command: String,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            session_url: "https://{region}.console.aws.amazon.com/systems-manager/session-manager/{instance}?region={region}".to_owned(),
+            session_command: "aws ssm start-session --region {region} --target {instance} --reason '{request}'".to_owned(),
+        }
+    }
+}
+
+/// A database cluster that may be asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// RDS identifier.
+    pub id: ClusterId,
+    /// What people read; at most 75 characters.
+    pub title: String,
+    /// Writer endpoint's host name or address.
+    pub host: String,
+    /// Its port; 3306.
+    #[serde(default = "mysql_port")]
+    pub port: u16,
+    /// Certificates to trust in PEM; absent: the bastion's own roots.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Name of the grantor's credential in Secrets Manager. Control never reads it.
+    pub grantor_secret: String,
+    /// Which ticket key signs.
+    pub ticket_key_id: String,
+    /// File with that key: 64 or more hexadecimal digits.
+    pub ticket_key_file: PathBuf,
+    /// Schemas that may be asked for; 1 to 100.
+    pub schemas: Vec<SchemaName>,
+    /// Levels that may be asked for; all three by default.
+    #[serde(default = "all_levels")]
+    pub levels: Vec<AccessLevel>,
+    /// The longest window in seconds; 28800.
+    #[serde(default = "eight_hours")]
+    pub max_duration_s: u64,
+    /// Email addresses of those who may decide.
+    pub approvers: Vec<Email>,
+    /// Who may ask: addresses, or `*@domain` for everybody of a domain.
+    pub operators: Vec<String>,
+}
+
+fn latest() -> String {
+    "latest".to_owned()
+}
+fn slack_api() -> String {
+    "https://slack.com/api/".to_owned()
+}
+fn mysql_port() -> u16 {
+    3306
+}
+fn all_levels() -> Vec<AccessLevel> {
+    AccessLevel::ALL.to_vec()
+}
+fn eight_hours() -> u64 {
+    28_800
+}
+
+/// A configuration that cannot be used. `faults` holds all that is wrong, one a line for a person.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has {} fault(s):\n{}", file.display(), faults.len(), faults.join("\n"))]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// All faults that were found.
+    pub faults: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// With every fault at once: unknown keys with their lines, then broken rules.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|e| ConfigError {
+            file: file.to_owned(),
+            faults: vec![e.to_string()],
+        })?;
+        Self::parse(&text).map_err(|faults| ConfigError {
+            file: file.to_owned(),
+            faults,
+        })
+    }
+
+    /// Reads and checks the text.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let mut rest = text.to_owned();
+        // A parser stops at its first complaint; an unknown key is blanked out so that the next shows too.
+        for _ in 0..64 {
+            match toml::from_str::<Self>(&rest) {
+                Ok(config) => {
+                    faults.extend(config.faults());
+                    return if faults.is_empty() {
+                        Ok(config)
+                    } else {
+                        Err(faults)
+                    };
+                }
+                Err(error) => {
+                    let line = error.span().map(|span| line_at(&rest, span.start));
+                    let place = line
+                        .as_ref()
+                        .map_or_else(String::new, |(n, _)| format!("line {n}: "));
+                    faults.push(format!("{place}{}", error.message()));
+                    match line {
+                        Some((_, range))
+                            if error.message().starts_with("unknown field")
+                                && !rest
+                                    .get(range.clone())
+                                    .unwrap_or("")
+                                    .trim_start()
+                                    .starts_with('[') =>
+                        {
+                            rest.replace_range(range, "");
+                        }
+                        _ => return Err(faults),
+                    }
+                }
+            }
+        }
+        Err(faults)
+    }
+
+    /// The cluster of this id.
+    #[must_use]
+    pub fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.id == *id)
+    }
+
+    /// The principal that may log in for this person.
+    #[must_use]
+    pub fn principal_of(&self, email: &Email) -> String {
+        self.principal.replace("{email}", email.as_str())
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut rule = |holds: bool, text: String| {
+            if !holds {
+                faults.push(text);
+            }
+        };
+        let url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        rule(!self.region.is_empty(), "region is empty".to_owned());
+        rule(
+            self.principal.contains("{email}"),
+            "principal must contain {email}".to_owned(),
+        );
+        rule(
+            url(&self.listen.public_url),
+            "listen.public_url must begin with https:// or http://".to_owned(),
+        );
+        rule(
+            url(&self.slack.api_url) && self.slack.api_url.ends_with('/'),
+            "slack.api_url must be a URL that ends in /".to_owned(),
+        );
+        rule(
+            !self.bastion.subnets.is_empty(),
+            "bastion.subnets is empty".to_owned(),
+        );
+        rule(
+            !self.bastion.security_groups.is_empty(),
+            "bastion.security_groups is empty".to_owned(),
+        );
+        rule(
+            !self
+                .bastion
+                .tags
+                .keys()
+                .any(|k| k.starts_with("powerpole:") || k == "Name"),
+            "bastion.tags may not name Name or powerpole:…".to_owned(),
+        );
+        self.times.rules(&mut rule);
+        rule(
+            (1..=100).contains(&self.clusters.len()),
+            "clusters must be 1 to 100".to_owned(),
+        );
+        let ids: BTreeSet<_> = self.clusters.iter().map(|c| &c.id).collect();
+        rule(
+            ids.len() == self.clusters.len(),
+            "two clusters have the same id".to_owned(),
+        );
+        for cluster in &self.clusters {
+            cluster.rules(&mut rule);
+        }
+        faults
+    }
+}
+
+impl Times {
+    fn rules(&self, rule: &mut impl FnMut(bool, String)) {
+        for (name, value) in [
+            ("attempt_timeout_s", self.attempt_timeout_s),
+            ("max_attempts", u64::from(self.max_attempts)),
+            ("lapse_s", self.lapse_s),
+            ("tick_s", self.tick_s),
+            ("renew_lease_s", self.renew_lease_s),
+            ("heartbeat_s", self.heartbeat_s),
+        ] {
+            rule(value > 0, format!("times.{name} must be more than 0"));
+        }
+        rule(
+            (1..=100).contains(&self.durations_s.len()) && !self.durations_s.contains(&0),
+            "times.durations_s must be 1 to 100 durations over 0".to_owned(),
+        );
+        rule(
+            self.renew_lease_s < 180,
+            "times.renew_lease_s must be less than the lease of 180".to_owned(),
+        );
+        rule(
+            self.warn_before_s
+                .windows(2)
+                .all(|pair| matches!(pair, [a, b] if a > b)),
+            "times.warn_before_s must fall".to_owned(),
+        );
+        rule(
+            self.heartbeat_s < self.heartbeat_doubt_s
+                && self.heartbeat_doubt_s < self.heartbeat_lost_s,
+            "times: heartbeat_s < heartbeat_doubt_s < heartbeat_lost_s does not hold".to_owned(),
+        );
+        rule(
+            self.freeze_after_s < self.end_after_s,
+            "times: freeze_after_s < end_after_s does not hold".to_owned(),
+        );
+    }
+}
+
+impl Cluster {
+    fn rules(&self, rule: &mut impl FnMut(bool, String)) {
+        let id = &self.id;
+        rule(
+            (1..=75).contains(&self.title.chars().count()),
+            format!("cluster {id}: title must be 1 to 75 characters"),
+        );
+        rule(
+            (1..=100).contains(&self.schemas.len()),
+            format!("cluster {id}: schemas must be 1 to 100"),
+        );
+        let distinct: BTreeSet<_> = self.schemas.iter().collect();
+        rule(
+            distinct.len() == self.schemas.len(),
+            format!("cluster {id}: a schema is named twice"),
+        );
+        rule(
+            !self.levels.is_empty(),
+            format!("cluster {id}: levels is empty"),
+        );
+        rule(
+            !self.approvers.is_empty(),
+            format!("cluster {id}: approvers is empty: nobody could ever decide"),
+        );
+        rule(
+            !self.operators.is_empty(),
+            format!("cluster {id}: operators is empty"),
+        );
+        for operator in &self.operators {
+            let valid = operator.strip_prefix('*').map_or_else(
+                || Email::parse(operator).is_ok(),
+                |domain| Email::parse(&format!("x{domain}")).is_ok(),
+            );
+            rule(
+                valid,
+                format!("cluster {id}: operator {operator:?} is neither an address nor *@domain"),
+            );
+        }
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> (usize, std::ops::Range<usize>) {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let end = text
+        .get(start..)
+        .and_then(|rest| rest.find('\n'))
+        .map_or(text.len(), |at| start + at);
+    (before.matches('\n').count() + 1, start..end)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const EXAMPLE: &str = include_str!("../../systemd/control.example.toml");
+
+    #[test]
+    fn the_shipped_example_is_valid() {
+        let config = Config::parse(EXAMPLE).unwrap();
+        assert_eq!(config.times.tick_s, 5);
+    }
+
+    #[test]
+    fn every_unknown_key_and_every_broken_rule_is_told_at_once_with_its_line() {
+        let text = EXAMPLE
+            .replacen("region = ", "regoin = \"x\"\nregion = ", 1)
+            .replacen("tick_s = 5", "tick_s = 0\ntock_s = 1", 1)
+            .replacen("principal = \"", "principal = \"nobody\" # ", 1);
+        let faults = Config::parse(&text).unwrap_err();
+        let line = text.lines().position(|l| l.starts_with("regoin")).unwrap() + 1;
+        assert!(
+            faults
+                .iter()
+                .any(|f| f.starts_with(&format!("line {line}: unknown field `regoin`"))),
+            "{faults:?}"
+        );
+        assert!(faults.iter().any(|f| f.contains("tock_s")), "{faults:?}");
+        assert!(
+            faults.iter().any(|f| f.contains("times.tick_s")),
+            "{faults:?}"
+        );
+        assert!(faults.iter().any(|f| f.contains("{email}")), "{faults:?}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Slack: its signature, what it sends, what it is shown, and the one client of its Web API.
+
+pub mod client;
+pub mod inbound;
+pub mod verify;
+pub mod view;

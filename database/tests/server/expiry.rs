@@ -1,0 +1,202 @@
+//! Deadline and lease with nothing of ours running: only the server is left.
+
+use std::time::Duration;
+
+use mysql_async::prelude::*;
+
+use crate::support::*;
+
+/// Runs an account until `end` and reads when the running query was cut, the login refused, the account gone.
+async fn watch(server: &Server, what: &str, ends_in_s: u64) {
+    let from = "127.0.0.3";
+    let started = tokio::time::Instant::now();
+    let mut running = server.login("alice", PASSWORD, from).await.unwrap();
+    let query = tokio::spawn(async move {
+        let answer: Result<Option<i64>, _> = running.query_first("SELECT SLEEP(60)").await;
+        (started.elapsed(), answer)
+    });
+    let idle = server.login("alice", PASSWORD, from).await.unwrap();
+    let mut refused = None;
+    let mut gone = None;
+    while started.elapsed() < Duration::from_secs(ends_in_s + 15) && gone.is_none() {
+        if refused.is_none() && server.login("alice", PASSWORD, from).await.is_err() {
+            refused = Some(started.elapsed());
+        }
+        if !server.exists("alice", from).await {
+            gone = Some(started.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (cut, answer) = tokio::time::timeout(Duration::from_secs(5), query)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(idle);
+    let seconds = |at: Duration| at.as_secs_f64() - ends_in_s as f64;
+    let (refused, gone) = (refused.unwrap(), gone.unwrap());
+    println!(
+        "{}: {what} of {ends_in_s} s: running query cut {:+.1} s, login refused {:+.1} s, account gone {:+.1} s",
+        server.name,
+        seconds(cut),
+        seconds(refused),
+        seconds(gone)
+    );
+    // A killed SLEEP answers 1 or breaks; it never sleeps to its end.
+    assert!(!matches!(answer, Ok(Some(0))));
+    for at in [cut, refused, gone] {
+        assert!(
+            (-1.5..4.0).contains(&seconds(at)),
+            "{}: {:?} after the start",
+            server.name,
+            at
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_by_the_server_alone() {
+    on_each("deadline", |server| async move {
+        let ticket = open(&server, "READ", "127.0.0.3").await;
+        let mut grantor = server.grantor("127.0.0.3").await;
+        let mut arguments = own(&ticket);
+        arguments.push((server.now().await + 4).into());
+        call(&mut grantor, "set_deadline", arguments).await.unwrap();
+        drop(grantor);
+        watch(&server, "deadline", 4).await;
+        let mut grantor = server.grantor("127.0.0.3").await;
+        let state = call(&mut grantor, "account_state", own(&ticket))
+            .await
+            .unwrap();
+        assert_eq!(
+            (state["state"].as_str(), state["close_reason"].as_str()),
+            ("closed", "deadline")
+        );
+        assert_eq!(state["connections_killed"], "2");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_renews_ends_the_account() {
+    on_each("lease", |server| async move {
+        let mut owner = server.owner().await;
+        owner
+            .query_drop("UPDATE powerpole.settings SET value = '5' WHERE name = 'lease_s'")
+            .await
+            .unwrap();
+        let ticket = open(&server, "READ", "127.0.0.3").await;
+        let mut grantor = server.grantor("127.0.0.3").await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        call(&mut grantor, "renew_lease", own(&ticket))
+            .await
+            .unwrap();
+        watch(&server, "lease", 5).await;
+        let state = call(&mut grantor, "account_state", own(&ticket))
+            .await
+            .unwrap();
+        assert_eq!(
+            (state["state"].as_str(), state["close_reason"].as_str()),
+            ("closed", "lease")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_be_dropped_blocks_no_other() {
+    on_each("one that fails", |server| async move {
+        let mut owner = server.owner().await;
+        let stuck = open(&server, "READ", "127.0.0.3").await;
+        let free = open(&server, "READ", "127.0.0.5").await;
+        let made = "CREATE DEFINER = 'alice'@'127.0.0.3' PROCEDURE app_1.named_definer() SELECT 1";
+        owner
+            .query_drop("DROP PROCEDURE IF EXISTS app_1.named_definer")
+            .await
+            .unwrap();
+        owner.query_drop(made).await.unwrap();
+        owner
+            .query_drop("UPDATE powerpole.accounts SET lease_until = 1 WHERE state = 'open'")
+            .await
+            .unwrap();
+        let mut others = server.grantor("127.0.0.5").await;
+        let mut state = call(&mut others, "account_state", own(&free))
+            .await
+            .unwrap();
+        for _ in 0..50 {
+            if state["state"] == "closed" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            state = call(&mut others, "account_state", own(&free))
+                .await
+                .unwrap();
+        }
+        assert_eq!(state["state"], "closed", "{}", server.name);
+        assert!(!server.exists("alice", "127.0.0.5").await);
+        assert!(
+            server.login("alice", PASSWORD, "127.0.0.3").await.is_err(),
+            "locked or gone"
+        );
+
+        let mut grantor = server.grantor("127.0.0.3").await;
+        let held = call(&mut grantor, "close_account", own(&stuck))
+            .await
+            .unwrap();
+        println!(
+            "{}: account named as DEFINER: {} {}",
+            server.name, held["state"], held["last_error"]
+        );
+        owner
+            .query_drop("DROP PROCEDURE app_1.named_definer")
+            .await
+            .unwrap();
+        let closed = call(&mut grantor, "close_account", own(&stuck))
+            .await
+            .unwrap();
+        assert_eq!(closed["state"], "closed");
+        if server.dialect == powerpole_database::Dialect::MySql {
+            assert!(
+                held["last_error"].contains("4006"),
+                "{}",
+                held["last_error"]
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_that_others_can_take_does_not_stop_the_event() {
+    on_each("locks of others", |server| async move {
+        let ticket = open(&server, "ADMIN", "127.0.0.3").await;
+        let mut alice = server.login("alice", PASSWORD, "127.0.0.3").await.unwrap();
+        for lock in ["DO GET_LOCK('powerpole', 0)", "LOCK TABLES app_1.t WRITE"] {
+            alice.query_drop(lock).await.unwrap();
+        }
+        server
+            .owner()
+            .await
+            .query_drop("UPDATE powerpole.accounts SET lease_until = 1 WHERE state = 'open'")
+            .await
+            .unwrap();
+        for _ in 0..60 {
+            if !server.exists("alice", "127.0.0.3").await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(
+            !server.exists("alice", "127.0.0.3").await,
+            "{}",
+            server.name
+        );
+        let mut grantor = server.grantor("127.0.0.3").await;
+        assert_eq!(
+            call(&mut grantor, "close_account", own(&ticket))
+                .await
+                .unwrap()["state"],
+            "closed"
+        );
+    })
+    .await;
+}

@@ -1,0 +1,230 @@
+//! The demo without hands: one request of 90 seconds, told step by step, from the modal to the verdict.
+
+use super::left::count_left;
+use super::narrator::{Clock, headline, line, lines};
+use super::tamper::{TAMPERINGS, tampered_copy};
+use crate::journey::{Form, Item, Ledger, Login, Slack, export, verify};
+use crate::supervisor::{PEOPLE, Running};
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+const SHORT: Duration = Duration::from_secs(20);
+const BOOT: Duration = Duration::from_secs(120);
+const WINDOW_S: u64 = 90;
+
+/// Plays the story; an error says which step did not hold.
+pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Result<()> {
+    let [alice, bob, _, _, mallory] = PEOPLE;
+    let slack = Slack::at(&running.page_url());
+    let ledger = Ledger::at(&running.aws_url());
+    let mut clock = Clock::start();
+
+    headline("1. Alice asks in Slack, Bob approves");
+    let reason = "Look into order 42 for a customer";
+    let form = Form {
+        cluster: "orders-prod",
+        level: "READ",
+        schema: "orders",
+        duration_s: WINDOW_S,
+        reason,
+    };
+    let request = slack.request(alice, &form).await.context("asking")?;
+    clock.done(&format!(
+        "Alice asked for READ on orders-prod, 90 seconds: {request}"
+    ));
+    slack.approve(bob, &request).await.context("approving")?;
+    clock.done("Bob approved on the card in #db-approvals");
+
+    headline("2. A bastion is built for this request and nothing else");
+    let ready = ledger
+        .until(&request, "READY", BOOT, |item| {
+            matches!(item.state(), "READY" | "FAILED" | "CLOSED")
+        })
+        .await?;
+    ensure!(
+        ready.state() == "READY",
+        "the bastion failed: {}",
+        ready.text("failed_message")
+    );
+    clock.done(&format!("{} is ready", ready.text("instance")));
+    boot_times(&ready);
+    let delivered = slack.delivered(&request, SHORT).await?;
+    clock.done("Alice has a DM: session line, mysql line, one-time password");
+    line(&format!("$ {}", delivered.session_line));
+
+    headline("3. Alice logs in with that line and runs SQL");
+    let mut session = Login::open(&delivered.session_line, &running.environment(alice.name))?;
+    session
+        .expect("$ ", SHORT)
+        .await
+        .context("waiting for the shell's prompt")?;
+    clock.done("logged in through SSM, into the recorder");
+    session.send(&format!("{}\n", delivered.mysql_line)).await?;
+    session
+        .expect("assword:", SHORT)
+        .await
+        .context("waiting for mysql's password prompt")?;
+    session.send(&format!("{}\n", delivered.password)).await?;
+    session
+        .expect("> ", SHORT)
+        .await
+        .context("waiting for mysql's prompt")?;
+    session
+        .send("SELECT CURRENT_USER() AS who, COUNT(*) AS orders FROM orders.orders;\n")
+        .await?;
+    let table = session
+        .expect("row in set", SHORT)
+        .await
+        .context("waiting for the answer")?;
+    lines(&only_table(&table));
+    session.send("DELETE FROM orders.orders;\n").await?;
+    session
+        .expect("ERROR 1142", SHORT)
+        .await
+        .context("READ must not delete")?;
+    clock.done("SELECT answered; DELETE refused by the database (READ)");
+
+    headline("4. Mallory tries to log in to Alice's bastion");
+    let mut intruder = Login::open(&delivered.session_line, &running.environment(mallory.name))?;
+    intruder
+        .ended(SHORT)
+        .await
+        .context("the intruder's session must end")?;
+    ensure!(!intruder.screen().contains("$ "), "Mallory got a shell");
+    clock.done("refused, and recorded as refused");
+
+    headline("5. The window ends");
+    session
+        .expect("ends in", Duration::from_secs(WINDOW_S))
+        .await
+        .context("waiting for a warning")?;
+    clock.done("a warning came on the terminal");
+    session
+        .ended(Duration::from_secs(WINDOW_S + 30))
+        .await
+        .context("the session must end")?;
+    clock.done("the session was cut off");
+    let closed = ledger
+        .until(&request, "CLOSED", Duration::from_secs(90), |item| {
+            item.state() == "CLOSED"
+        })
+        .await?;
+    ensure!(closed.is("sealed"), "the chain was not sealed");
+    ensure!(
+        closed.is("account_gone"),
+        "the account was not read back as gone"
+    );
+    clock.done("account gone, chain sealed and anchored, ledger closed");
+    ledger
+        .until(
+            &request,
+            "the instance's end",
+            Duration::from_secs(60),
+            |item| !item.text("terminated_at").is_empty(),
+        )
+        .await?;
+    clock.done("the instance terminated itself");
+    slack
+        .says(&request, "statements", SHORT)
+        .await
+        .context("waiting for the receipt")?;
+    let shown = serde_json::to_string(&slack.shown().await?)?;
+    ensure!(
+        !shown.contains(&delivered.password),
+        "the password still shows in Slack"
+    );
+    clock.done("receipt in the approval's thread; the DM with the password was overwritten");
+
+    headline("6. An auditor verifies it, without any secret of ours");
+    let dir = out.map_or_else(|| running.files.dir.join("evidence"), Path::to_owned);
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    let powerpole = running.files.binary("powerpole");
+    export(&powerpole, &request, &dir, &running.environment("auditor")).await?;
+    let verdict = verify(&powerpole, &dir).await?;
+    clock.done(&format!(
+        "powerpole verify: {} (exit code {})",
+        verdict.verdict, verdict.code
+    ));
+    lines(&verdict.text);
+    ensure!(
+        verdict.verdict == "VALID" && verdict.code == 0,
+        "the real chain must be VALID"
+    );
+    for (name, change) in TAMPERINGS {
+        let copy = tampered_copy(&dir, &running.files.dir.join("tampered"), change)?;
+        let verdict = verify(&powerpole, &copy).await?;
+        ensure!(
+            verdict.code == 1,
+            "{name} was not noticed: {}",
+            verdict.verdict
+        );
+        clock.done(&format!(
+            "a copy with {name}: {} (exit code {})",
+            verdict.verdict, verdict.code
+        ));
+    }
+
+    headline("7. What is left");
+    let mut left = count_left(running).await?;
+    for _ in 0..40 {
+        if left.iter().all(|kind| kind.count == 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        left = count_left(running).await?;
+    }
+    for kind in &left {
+        line(&format!("{:<40} {}", kind.what, kind.count));
+    }
+    if left.iter().any(|kind| kind.count > 0) {
+        bail!("something was left behind");
+    }
+    headline("Times");
+    line(&format!(
+        "approval → ready: {}",
+        between(&closed, "approved_at", "ready_at")
+    ));
+    line(&format!("the whole story:  {:.0} s", clock.total()));
+    if let Some(out) = out {
+        line(&format!(
+            "The evidence is in {}: powerpole verify {}",
+            out.display(),
+            out.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The steps of the boot as the agent timed them.
+fn boot_times(item: &Item) {
+    let steps: Value = serde_json::from_str(item.text("steps")).unwrap_or_default();
+    let steps = steps.as_array().cloned().unwrap_or_default();
+    let mut total = 0;
+    for step in &steps {
+        let ms = step.get("ms").and_then(Value::as_u64).unwrap_or(0);
+        total += ms;
+        let name = step.get("step").and_then(Value::as_str).unwrap_or("?");
+        line(&format!("    {name:<24} {:>6} ms", ms));
+    }
+    line(&format!(
+        "    the agent's share of approval → ready: {:.1} s",
+        f64::from(u32::try_from(total).unwrap_or(0)) / 1000.0
+    ));
+}
+
+fn only_table(text: &str) -> String {
+    text.lines()
+        .filter(|line| line.starts_with('|') || line.starts_with('+'))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn between(item: &Item, from: &str, to: &str) -> String {
+    let at = |name| item.text(name).parse::<jiff::Timestamp>().ok();
+    match (at(from), at(to)) {
+        (Some(from), Some(to)) => format!("{:.1} s", to.duration_since(from).as_secs_f64()),
+        _ => "unknown".to_owned(),
+    }
+}

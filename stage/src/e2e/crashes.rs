@@ -1,0 +1,161 @@
+//! Sudden ends: of the agent, of the machine, of control.
+
+use super::scene::{ALICE, BOB, BOOT, CLOSING, SOON, Scene};
+use crate::journey::post;
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A lease of 180 s, and some seconds for the event and for us.
+const LEASE: Duration = Duration::from_secs(200);
+
+pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "READ", 600).await?;
+    let mut login = scene.login(ALICE, &open).await?;
+    scene.mysql(&mut login, &open).await?;
+    login.send("SELECT 'last words' AS said;\n").await?;
+    login.expect("last words", SOON).await?;
+    login.expect("> ", SOON).await?;
+    let host = address(&scene, &open.request).await?;
+    let agent = scene
+        .process_on(&open.instance, "/usr/bin/powerpole-agent run")
+        .context("the agent was not found on the bastion")?;
+    agent.signal(Signal::SIGKILL);
+    login
+        .ended(Duration::from_secs(30))
+        .await
+        .context("the session must end within 30 s")?;
+    scene
+        .terminated(&open.request, Duration::from_secs(60))
+        .await
+        .context("the machine must be off")?;
+    scene.account_gone("mysql", &host, LEASE).await?;
+    let item = scene.closed(&open.request, CLOSING).await?;
+    ensure!(!item.is("sealed"), "the ledger says sealed");
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(
+        verdict.verdict == "UNSEALED" && verdict.code == 1,
+        "{}",
+        verdict.text
+    );
+    Ok(())
+}
+
+pub(super) async fn a_machine_destroyed_without_warning_leaves_no_account_and_no_valid_verdict(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "WRITE", 600).await?;
+    let mut login = scene.login(ALICE, &open).await?;
+    login.send("echo before the end\n").await?;
+    login.expect("before the end", SOON).await?;
+    // Long enough for a checkpoint to be shipped and anchored.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let host = address(&scene, &open.request).await?;
+    let destroyed = tokio::process::Command::new(std::env::current_exe()?)
+        .args([
+            "host",
+            "destroy",
+            "--stage",
+            &scene.stage.name().to_string(),
+            "--dir",
+        ])
+        .arg(&scene.dir)
+        .arg(&open.instance)
+        .status()
+        .await?;
+    ensure!(destroyed.success(), "the machine was not destroyed");
+    scene.account_gone("mysql", &host, LEASE).await?;
+    let item = scene
+        .closed(&open.request, LEASE)
+        .await
+        .context("control must notice")?;
+    ensure!(!item.is("sealed"), "the ledger says sealed");
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(
+        ["UNSEALED", "INCOMPLETE"].contains(&verdict.verdict.as_str()) && verdict.code == 1,
+        "{}",
+        verdict.text
+    );
+    Ok(())
+}
+
+pub(super) async fn control_killed_before_and_after_run_instances_launches_once(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    // Before: the launch is held at the proxy, so control dies between the ledger and RunInstances' answer.
+    // After: RunInstances is carried out, but its answer never arrives.
+    for fault in [
+        json!({ "service": "ec2", "operation": "RunInstances", "count": 1, "action": { "kind": "delay", "ms": 3000 } }),
+        json!({ "service": "ec2", "operation": "RunInstances", "count": 1, "action": { "kind": "apply_then_drop" } }),
+    ] {
+        post(&format!("{}/_stage/faults", scene.aws), &fault)
+            .await
+            .context("planning the fault")?;
+        let request = scene.ask(ALICE, "orders-prod", "READ", 30).await?;
+        scene.slack.approve(BOB, &request).await?;
+        scene
+            .ledger
+            .until(&request, "LAUNCHING", SOON, |item| {
+                item.state() == "LAUNCHING"
+            })
+            .await?;
+        let mut running = scene.running().await;
+        running.control.kill().await;
+        running.control.restart().await?;
+        drop(running);
+        let item = scene
+            .ledger
+            .until(&request, "READY", BOOT, |item| {
+                matches!(item.state(), "READY" | "FAILED")
+            })
+            .await?;
+        ensure!(item.state() == "READY", "{}", item.text("failed_message"));
+        ensure!(
+            scene.launches(&request).await? == 1,
+            "not exactly one instance"
+        );
+        scene
+            .closed(&request, Duration::from_secs(45) + CLOSING)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The bastion's address, by its account's name in the ledger's genesis or EC2.
+async fn address(scene: &Scene, request: &str) -> anyhow::Result<String> {
+    let item = scene
+        .ledger
+        .item(request)
+        .await?
+        .context("the item is gone")?;
+    let instance = item.text("instance").to_owned();
+    let output = tokio::process::Command::new(scene.dir.join("client/bin/aws"))
+        .args([
+            "ec2",
+            "describe-instances",
+            "--output",
+            "text",
+            "--instance-ids",
+            &instance,
+        ])
+        .args(["--query", "Reservations[0].Instances[0].PrivateIpAddress"])
+        .envs(
+            scene
+                .environment(ALICE)
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
+        .output()
+        .await
+        .context("starting the AWS CLI")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

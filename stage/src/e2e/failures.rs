@@ -1,0 +1,152 @@
+//! Bastions that cannot become ready: the operator hears why, and nothing is left.
+
+use super::scene::{ALICE, BOB, BOOT, CLOSING, SOON, Scene};
+use crate::demo::owner_query;
+use crate::journey::{Item, aws};
+use crate::parts::{StagePaths, Variant, switch_repository};
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Asks, approves and waits for the failure; the operator must hear of it and the instance must end.
+async fn fails(scene: &Scene, cluster: &str, limit: Duration) -> anyhow::Result<Item> {
+    let request = scene.ask(ALICE, cluster, "READ", 45).await?;
+    scene.slack.approve(BOB, &request).await?;
+    failed(scene, &request, limit).await
+}
+
+async fn failed(scene: &Scene, request: &str, limit: Duration) -> anyhow::Result<Item> {
+    let item = scene.closed(request, limit).await?;
+    ensure!(item.state() == "FAILED", "it became {}", item.state());
+    let reason = item.text("failed_message").to_owned();
+    ensure!(!reason.is_empty(), "it failed without a reason");
+    let told: String = reason.chars().take(20).collect();
+    scene
+        .slack
+        .says(request, &told, SOON)
+        .await
+        .context("the operator must hear why")?;
+    scene.terminated(request, CLOSING).await
+}
+
+pub(super) async fn a_database_that_is_down_fails_the_request_with_its_reason(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let item = fails(&scene, "broken-prod", BOOT).await?;
+    ensure!(
+        item.text("failed_step") == "account",
+        "failed in {}",
+        item.text("failed_step")
+    );
+    ensure!(
+        item.text("failed_code") == "database_unreachable",
+        "{}",
+        item.text("failed_code")
+    );
+    Ok(())
+}
+
+pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let request = scene.ask(ALICE, "orders-prod", "READ", 45).await?;
+    scene.slack.approve(BOB, &request).await?;
+    let item = scene
+        .ledger
+        .until(&request, "a launch", SOON, |item| {
+            !item.text("handoff").is_empty() && !item.text("instance").is_empty()
+        })
+        .await?;
+    let before = scene.accounts("mysql").await?;
+    // A thief takes it first: the secret is gone while the machine still boots.
+    let body = json!({ "SecretId": item.text("handoff"), "ForceDeleteWithoutRecovery": true });
+    let mut stolen = false;
+    for _ in 0..50 {
+        let read = json!({ "SecretId": item.text("handoff") });
+        if aws(
+            &scene.aws,
+            "secretsmanager",
+            "secretsmanager.GetSecretValue",
+            &read,
+        )
+        .await
+        .is_ok()
+        {
+            aws(
+                &scene.aws,
+                "secretsmanager",
+                "secretsmanager.DeleteSecret",
+                &body,
+            )
+            .await?;
+            stolen = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(stolen, "the handoff was never there to be stolen");
+    let item = failed(&scene, &request, Duration::from_secs(180)).await?;
+    ensure!(
+        item.text("failed_code") == "handoff_gone",
+        "{}",
+        item.text("failed_code")
+    );
+    let after = scene.accounts("mysql").await?;
+    ensure!(
+        after.iter().all(|host| before.contains(host)),
+        "an account was opened: {after:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn an_event_scheduler_that_is_off_opens_no_account(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    switch_events(&scene, "OFF").await?;
+    let outcome = fails(&scene, "archive-prod", BOOT).await;
+    switch_events(&scene, "ON").await?;
+    let item = outcome?;
+    ensure!(
+        item.text("failed_code") == "event_not_running",
+        "{}",
+        item.text("failed_code")
+    );
+    ensure!(
+        scene.accounts("mariadb").await?.is_empty(),
+        "an account was opened"
+    );
+    Ok(())
+}
+
+async fn switch_events(scene: &Scene, to: &str) -> anyhow::Result<()> {
+    let running = scene.running().await;
+    owner_query(
+        &running,
+        "mariadb",
+        &format!("SET GLOBAL event_scheduler = {to}"),
+    )
+    .await?;
+    drop(running);
+    if to == "OFF" {
+        // The database trusts an event that ran within the last 10 s.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_patch_that_fails_fails_the_request_with_its_reason(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let paths = StagePaths::open(&scene.stage.name().to_string(), &scene.dir)?;
+    switch_repository(&paths, Variant::Broken)?;
+    let outcome = fails(&scene, "orders-prod", BOOT).await;
+    switch_repository(&paths, Variant::Good)?;
+    let item = outcome?;
+    ensure!(
+        item.text("failed_step") == "patch",
+        "failed in {}",
+        item.text("failed_step")
+    );
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The main job, and what an operator may try to leave behind.
+
+use super::scene::{ALICE, CLOSING, MALLORY, SOON, Scene};
+use crate::journey::Login;
+use anyhow::{Context as _, ensure};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "READ", 45).await?;
+    let mut login = scene.login(ALICE, &open).await?;
+    login.send("id -un; tty\n").await?;
+    login
+        .expect("operator", SOON)
+        .await
+        .context("the shell must run as operator")?;
+    scene.mysql(&mut login, &open).await?;
+    login.send("SELECT COUNT(*) FROM orders.orders;\n").await?;
+    login.expect("row in set", SOON).await?;
+    login.send("DELETE FROM orders.orders;\n").await?;
+    login
+        .expect("ERROR 1142", SOON)
+        .await
+        .context("READ must not delete")?;
+    login.send("SELECT * FROM secretdb.secrets;\n").await?;
+    login
+        .expect("ERROR 1142", SOON)
+        .await
+        .context("other schemas must be out of reach")?;
+
+    let mut intruder = Login::open(&open.delivered.session_line, scene.environment(MALLORY))?;
+    intruder
+        .ended(SOON)
+        .await
+        .context("somebody else's session must end")?;
+    ensure!(
+        !intruder.screen().contains("$ "),
+        "somebody else got a shell"
+    );
+
+    login
+        .expect("ends in", Duration::from_secs(60))
+        .await
+        .context("a warning must come")?;
+    login
+        .ended(Duration::from_secs(60))
+        .await
+        .context("the session must end at the deadline")?;
+    let item = scene.closed(&open.request, CLOSING).await?;
+    ensure!(
+        item.state() == "CLOSED" && item.text("close_reason") == "deadline",
+        "{:?}",
+        item.json()
+    );
+    ensure!(
+        item.is("sealed") && item.is("account_gone"),
+        "{:?}",
+        item.json()
+    );
+    ensure!(
+        item.number("sessions") == Some(1),
+        "{:?} sessions",
+        item.number("sessions")
+    );
+    ensure!(
+        item.number("refused").is_some_and(|refused| refused >= 1),
+        "the refusal was not counted"
+    );
+    ensure!(
+        item.number("statements").is_some_and(|count| count >= 3),
+        "{:?}",
+        item.number("statements")
+    );
+    scene.terminated(&open.request, CLOSING).await?;
+    scene
+        .slack
+        .says(&open.request, "statements", SOON)
+        .await
+        .context("the receipt must come")?;
+    let shown = serde_json::to_string(&scene.slack.shown().await?)?;
+    ensure!(
+        !shown.contains(&open.delivered.password),
+        "the password still shows in Slack"
+    );
+
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(
+        verdict.verdict == "VALID" && verdict.code == 0,
+        "{}",
+        verdict.text
+    );
+    let dir = scene.dir.join("evidence").join(&open.request);
+    for file in ["LINES.jsonl", "LEDGER.json", "ANCHORS.jsonl"] {
+        let text =
+            std::fs::read_to_string(dir.join(file)).with_context(|| format!("reading {file}"))?;
+        ensure!(
+            !text.contains(&open.delivered.password),
+            "the password is in {file}"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn write_access_on_mariadb(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let open = scene.open("archive-prod", "WRITE", 45).await?;
+    let mut login = scene.login(ALICE, &open).await?;
+    scene.mysql(&mut login, &open).await?;
+    login
+        .send("INSERT INTO orders.orders SELECT * FROM orders.orders WHERE 1 = 0;\n")
+        .await?;
+    login
+        .expect("Query OK", SOON)
+        .await
+        .context("WRITE must insert")?;
+    login.send("CREATE TABLE orders.more (id INT);\n").await?;
+    login
+        .expect("ERROR 1142", SOON)
+        .await
+        .context("WRITE must not create tables")?;
+    let item = scene
+        .closed(&open.request, Duration::from_secs(60) + CLOSING)
+        .await?;
+    ensure!(
+        item.is("sealed") && item.is("account_gone"),
+        "{:?}",
+        item.json()
+    );
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(verdict.verdict == "VALID", "{}", verdict.text);
+    Ok(())
+}
+
+pub(super) async fn nothing_that_an_operator_starts_outlives_the_deadline(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "READ", 45).await?;
+    let mut login = scene.login(ALICE, &open).await?;
+    login.send("nohup sleep 7001 >/dev/null 2>&1 &\n").await?;
+    login.send("setsid sleep 7002 >/dev/null 2>&1 &\n").await?;
+    login.send("echo left $((1+1)) behind\n").await?;
+    login.expect("left 2 behind", SOON).await?;
+    ensure!(
+        scene.process_on(&open.instance, "sleep 7001").is_some(),
+        "nohup did not start"
+    );
+    ensure!(
+        scene.process_on(&open.instance, "sleep 7002").is_some(),
+        "setsid did not start"
+    );
+    scene.mysql(&mut login, &open).await?;
+    login.send("SELECT SLEEP(7003);\n").await?;
+    let item = scene
+        .closed(&open.request, Duration::from_secs(60) + CLOSING)
+        .await?;
+    ensure!(item.is("account_gone"), "{:?}", item.json());
+    scene.terminated(&open.request, CLOSING).await?;
+    for line in ["sleep 7001", "sleep 7002"] {
+        ensure!(
+            scene.process_on(&open.instance, line).is_none(),
+            "{line} lives"
+        );
+    }
+    let running = scene.running().await;
+    let queries = crate::demo::owner_query(
+        &running,
+        "mysql",
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(7003)%' AND id <> CONNECTION_ID()",
+    )
+    .await?;
+    ensure!(
+        queries.trim() == "0",
+        "{queries} queries of the operator run still"
+    );
+    Ok(())
+}
+
+pub(super) async fn finishing_early_ends_the_window(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "READ", 600).await?;
+    let login = scene.login(ALICE, &open).await?;
+    scene.slack.finish(ALICE, &open.request).await?;
+    let item = scene.closed(&open.request, CLOSING).await?;
+    ensure!(
+        item.text("close_reason") == "finished",
+        "{}",
+        item.text("close_reason")
+    );
+    ensure!(item.is("sealed"), "{:?}", item.json());
+    drop(login);
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(verdict.verdict == "VALID", "{}", verdict.text);
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The end-to-end tests: the main job and the bad cases, by the shipped binaries on a stage of their own.
+//!
+//! Cases that only wait run beside each other; those that break a part for everybody run alone, after.
+
+mod crashes;
+mod decisions;
+mod failures;
+mod main_job;
+mod scene;
+
+use crate::supervisor::{Running, Times, say};
+use anyhow::Context as _;
+use scene::Scene;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How many cases run beside each other.
+const BESIDE: usize = 4;
+/// Longest time for one case; the leases of dead agents (180 s) are the longest waits.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// Arguments of `powerpole-stage test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The stage's name; by default one that no other run has.
+    #[arg(long)]
+    name: Option<String>,
+    /// Only cases whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// List the cases and run none.
+    #[arg(long)]
+    list: bool,
+}
+
+type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// One case.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    alone: bool,
+    run: fn(Arc<Scene>) -> Outcome,
+}
+
+macro_rules! cases {
+    ($($kind:ident $path:path;)*) => {
+        [$(Case {
+            name: stringify!($path),
+            alone: matches!(stringify!($kind).as_bytes(), b"alone"),
+            run: |scene| Box::pin($path(scene)),
+        }),*]
+    };
+}
+
+/// Every case, the longest first.
+fn cases() -> Vec<Case> {
+    cases! {
+        beside crashes::a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed;
+        beside crashes::a_machine_destroyed_without_warning_leaves_no_account_and_no_valid_verdict;
+        beside failures::a_handoff_that_is_gone_aborts_and_alarms;
+        beside main_job::from_the_request_to_a_valid_verdict;
+        beside main_job::write_access_on_mariadb;
+        beside main_job::nothing_that_an_operator_starts_outlives_the_deadline;
+        beside main_job::finishing_early_ends_the_window;
+        beside failures::a_database_that_is_down_fails_the_request_with_its_reason;
+        beside decisions::a_denial_tells_the_operator_and_launches_nothing;
+        beside decisions::nobody_approves_their_own_request_and_outsiders_approve_none;
+        beside decisions::one_approval_wins_however_many_click;
+        beside decisions::a_bad_form_is_refused_field_by_field;
+        alone failures::an_event_scheduler_that_is_off_opens_no_account;
+        alone failures::a_patch_that_fails_fails_the_request_with_its_reason;
+        alone crashes::control_killed_before_and_after_run_instances_launches_once;
+    }
+    .to_vec()
+}
+
+/// Runs the cases; exit code 0 only if all passed.
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let chosen: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| {
+            args.only
+                .as_ref()
+                .is_none_or(|only| case.name.contains(only.as_str()))
+        })
+        .collect();
+    if args.list {
+        for case in chosen {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = args
+        .name
+        .unwrap_or_else(|| format!("test-{}", std::process::id()));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let times = Times::test();
+    let running = tokio::select! {
+        running = Running::bring_up(&name, &times) => running?,
+        _ = tokio::signal::ctrl_c() => {
+            crate::supervisor::sweep(&name)?;
+            return Ok(ExitCode::from(130));
+        }
+    };
+    let scene = Arc::new(Scene::new(running));
+    let results = tokio::select! {
+        results = run_all(&scene, chosen) => results,
+        _ = tokio::signal::ctrl_c() => Vec::new(),
+        _ = terminate.recv() => Vec::new(),
+    };
+    let running = Arc::into_inner(scene)
+        .context("a case still holds the stage")?
+        .into_running();
+    let down = running.take_down().await;
+    report(&results);
+    down.context("taking the stage down")?;
+    let failed = results.iter().any(|result| result.failure.is_some());
+    Ok(if failed || results.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+struct Finished {
+    name: &'static str,
+    seconds: f64,
+    failure: Option<String>,
+}
+
+async fn run_all(scene: &Arc<Scene>, chosen: Vec<Case>) -> Vec<Finished> {
+    let (alone, beside): (Vec<Case>, Vec<Case>) = chosen.into_iter().partition(|case| case.alone);
+    let places = Arc::new(Semaphore::new(BESIDE));
+    let mut running = JoinSet::new();
+    for case in beside {
+        let (scene, places) = (Arc::clone(scene), Arc::clone(&places));
+        running.spawn(async move {
+            let _place = places.acquire().await;
+            run_one(&scene, case).await
+        });
+    }
+    let mut results = Vec::new();
+    while let Some(done) = running.join_next().await {
+        if let Ok(finished) = done {
+            results.push(finished);
+        }
+    }
+    for case in alone {
+        results.push(run_one(scene, case).await);
+    }
+    results
+}
+
+async fn run_one(scene: &Arc<Scene>, case: Case) -> Finished {
+    let began = Instant::now();
+    let outcome = tokio::time::timeout(LIMIT, (case.run)(Arc::clone(scene))).await;
+    let failure = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_elapsed) => Some(format!("not done after {} s", LIMIT.as_secs())),
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    let verdict = if failure.is_some() { "FAILED" } else { "ok" };
+    println!("test {} ... {verdict} ({seconds:.0} s)", case.name);
+    if let Some(failure) = &failure {
+        say(&format!("  {failure}"));
+    }
+    Finished {
+        name: case.name,
+        seconds,
+        failure,
+    }
+}
+
+fn report(results: &[Finished]) {
+    let failed: Vec<&Finished> = results
+        .iter()
+        .filter(|result| result.failure.is_some())
+        .collect();
+    println!("\nend-to-end tests, slowest first:");
+    let mut sorted: Vec<&Finished> = results.iter().collect();
+    sorted.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    for result in sorted {
+        let verdict = if result.failure.is_some() {
+            "FAILED"
+        } else {
+            "ok"
+        };
+        println!(
+            "  {:<6} {:>5.0} s  {}",
+            verdict, result.seconds, result.name
+        );
+    }
+    for result in &failed {
+        println!(
+            "\nFAILED {}: {}",
+            result.name,
+            result.failure.as_deref().unwrap_or("")
+        );
+    }
+    println!(
+        "\n{} passed, {} failed",
+        results.len() - failed.len(),
+        failed.len()
+    );
+}

@@ -1,0 +1,283 @@
+//! What every case works with: the stage that runs, and the steps that many cases share.
+
+use crate::demo::owner_query;
+use crate::hub::Process;
+use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, verify};
+use crate::supervisor::{PEOPLE, Person, Running};
+use anyhow::{Context as _, ensure};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// For what control or the workspace does by itself.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+/// For a bastion's boot.
+pub(super) const BOOT: Duration = Duration::from_secs(120);
+/// For closing after a deadline.
+pub(super) const CLOSING: Duration = Duration::from_secs(90);
+
+/// A stage and the doors to it.
+pub(super) struct Scene {
+    running: Mutex<Running>,
+    /// The workspace.
+    pub(super) slack: Slack,
+    /// The ledger.
+    pub(super) ledger: Ledger,
+    /// Environment of every person, in the order of [`PEOPLE`].
+    environments: Vec<Vec<(String, String)>>,
+    powerpole: std::path::PathBuf,
+    /// The stage's folder.
+    pub(super) dir: std::path::PathBuf,
+    /// The AWS endpoint on the host.
+    pub(super) aws: String,
+    /// The stage as the hub knows it.
+    pub(super) stage: crate::hub::Stage,
+    cases: AtomicU32,
+}
+
+/// A grant whose bastion is ready.
+pub(super) struct Open {
+    /// The request's id.
+    pub(super) request: String,
+    /// The instance.
+    pub(super) instance: String,
+    /// What the DM gave.
+    pub(super) delivered: Delivered,
+}
+
+pub(super) const ALICE: Person = PEOPLE[0];
+pub(super) const BOB: Person = PEOPLE[1];
+pub(super) const CAROL: Person = PEOPLE[2];
+pub(super) const MALLORY: Person = PEOPLE[4];
+
+impl Scene {
+    pub(super) fn new(running: Running) -> Self {
+        Self {
+            slack: Slack::at(&running.page_url()),
+            ledger: Ledger::at(&running.aws_url()),
+            environments: PEOPLE
+                .iter()
+                .map(|person| running.environment(person.name))
+                .collect(),
+            powerpole: running.files.binary("powerpole"),
+            dir: running.files.dir.clone(),
+            aws: running.aws_url(),
+            stage: running.stage.clone(),
+            running: Mutex::new(running),
+            cases: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn into_running(self) -> Running {
+        self.running.into_inner()
+    }
+
+    /// The stage itself, for cases that break a part of it.
+    pub(super) async fn running(&self) -> tokio::sync::MutexGuard<'_, Running> {
+        self.running.lock().await
+    }
+
+    /// A reason that no other case has.
+    pub(super) fn reason(&self, what: &str) -> String {
+        format!("{what} ({})", self.cases.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks as `person`.
+    pub(super) async fn ask(
+        &self,
+        person: Person,
+        cluster: &str,
+        level: &str,
+        duration_s: u64,
+    ) -> anyhow::Result<String> {
+        let reason = self.reason("end-to-end test");
+        let form = Form {
+            cluster,
+            level,
+            schema: "orders",
+            duration_s,
+            reason: &reason,
+        };
+        self.slack
+            .request(person, &form)
+            .await
+            .context("asking in Slack")
+    }
+
+    /// Asks as Alice, approves as Bob, waits for the DM.
+    pub(super) async fn open(
+        &self,
+        cluster: &str,
+        level: &str,
+        duration_s: u64,
+    ) -> anyhow::Result<Open> {
+        let request = self.ask(ALICE, cluster, level, duration_s).await?;
+        self.slack
+            .approve(BOB, &request)
+            .await
+            .context("approving in Slack")?;
+        let item = self
+            .ledger
+            .until(&request, "READY", BOOT, |item| {
+                matches!(item.state(), "READY" | "FAILED")
+            })
+            .await?;
+        ensure!(
+            item.state() == "READY",
+            "the bastion failed in {}: {}",
+            item.text("failed_step"),
+            item.text("failed_message")
+        );
+        let delivered = self.slack.delivered(&request, SOON).await?;
+        Ok(Open {
+            request,
+            instance: item.text("instance").to_owned(),
+            delivered,
+        })
+    }
+
+    /// Logs in with the DM's line.
+    pub(super) async fn login(&self, person: Person, open: &Open) -> anyhow::Result<Login> {
+        let mut login = Login::open(&open.delivered.session_line, self.environment(person))?;
+        login
+            .expect("$ ", SOON)
+            .await
+            .context("waiting for the shell's prompt")?;
+        Ok(login)
+    }
+
+    /// Opens the database in a session.
+    pub(super) async fn mysql(&self, login: &mut Login, open: &Open) -> anyhow::Result<()> {
+        login
+            .send(&format!("{}\n", open.delivered.mysql_line))
+            .await?;
+        login
+            .expect("assword:", SOON)
+            .await
+            .context("waiting for mysql's password prompt")?;
+        login
+            .send(&format!("{}\n", open.delivered.password))
+            .await?;
+        login
+            .expect("> ", SOON)
+            .await
+            .context("waiting for mysql's prompt")?;
+        Ok(())
+    }
+
+    /// A person's environment.
+    pub(super) fn environment(&self, person: Person) -> &[(String, String)] {
+        let at = PEOPLE
+            .iter()
+            .position(|other| other.name == person.name)
+            .unwrap_or(0);
+        self.environments.get(at).map_or(&[], Vec::as_slice)
+    }
+
+    /// Waits for a final state, and answers the item.
+    pub(super) async fn closed(&self, request: &str, limit: Duration) -> anyhow::Result<Item> {
+        Ok(self
+            .ledger
+            .until(request, "the end", limit, |item| {
+                matches!(item.state(), "CLOSED" | "FAILED")
+            })
+            .await?)
+    }
+
+    /// Waits until EC2 has the request's instance as terminated.
+    pub(super) async fn terminated(&self, request: &str, limit: Duration) -> anyhow::Result<Item> {
+        Ok(self
+            .ledger
+            .until(request, "the instance's end", limit, |item| {
+                !item.text("terminated_at").is_empty()
+            })
+            .await?)
+    }
+
+    /// Exports and verifies.
+    pub(super) async fn verdict(&self, request: &str) -> anyhow::Result<Verdict> {
+        let dir = self.dir.join("evidence").join(request);
+        std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        export(&self.powerpole, request, &dir, self.environment(ALICE)).await?;
+        verify(&self.powerpole, &dir).await
+    }
+
+    /// The hosts from which an account named `alice` may log in now, by the server's own table.
+    pub(super) async fn accounts(&self, part: &str) -> anyhow::Result<Vec<String>> {
+        let running = self.running().await;
+        let rows = owner_query(
+            &running,
+            part,
+            "SELECT Host FROM mysql.user WHERE User = 'alice'",
+        )
+        .await?;
+        Ok(rows.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until the account of this address is gone.
+    pub(super) async fn account_gone(
+        &self,
+        part: &str,
+        host: &str,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < limit {
+            if !self
+                .accounts(part)
+                .await?
+                .iter()
+                .any(|account| account == host)
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        anyhow::bail!(
+            "'alice'@'{host}' is still there after {} s",
+            limit.as_secs()
+        )
+    }
+
+    /// How many instances were ever launched for a request.
+    pub(super) async fn launches(&self, request: &str) -> anyhow::Result<usize> {
+        let output = tokio::process::Command::new(self.dir.join("client/bin/aws"))
+            .args(["ec2", "describe-instances", "--output", "text"])
+            .args([
+                "--query",
+                "Reservations[].Instances[].InstanceId",
+                "--filters",
+            ])
+            .arg(format!("Name=tag:powerpole:request,Values={request}"))
+            .envs(
+                self.environment(ALICE)
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .output()
+            .await
+            .context("starting the AWS CLI")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .split_whitespace()
+            .count())
+    }
+
+    /// A process on a bastion whose command line begins so; the words are joined by blanks.
+    pub(super) fn process_on(&self, instance: &str, begins: &str) -> Option<Process> {
+        let instance = instance.parse().ok()?;
+        let namespace = self.stage.machine_namespace(&instance);
+        crate::hub::in_namespace(&namespace)
+            .into_iter()
+            .find(|process| {
+                std::fs::read(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|line| {
+                    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                    line.starts_with(begins)
+                })
+            })
+    }
+}

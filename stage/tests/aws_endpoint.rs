@@ -1,0 +1,193 @@
+//! What the endpoint adds to moto, asked for by the real AWS CLI.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use serde_json::Value;
+use std::process::Stdio;
+use support::{Stage, eventually, text};
+
+fn image(stage: &Stage) -> String {
+    let images = stage.answer("ec2 describe-images --owners amazon --query Images[0].ImageId");
+    images.as_str().unwrap().to_owned()
+}
+
+fn launch(image: &str, token: &str) -> String {
+    format!("ec2 run-instances --image-id {image} --count 1 --client-token {token}")
+}
+
+fn instance(answer: &Value) -> String {
+    answer["Instances"][0]["InstanceId"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn count(stage: &Stage) -> usize {
+    let all = stage.answer("ec2 describe-instances --query Reservations[].Instances[].InstanceId");
+    all.as_array().unwrap().len()
+}
+
+#[test]
+fn one_client_token_launches_once_whatever_happens_to_the_answer() {
+    let Some(mut stage) = Stage::up(true) else {
+        return;
+    };
+    let image = image(&stage);
+    let together: Vec<_> = (0..2)
+        .map(|_| {
+            stage
+                .shell("alice", &format!("aws {}", launch(&image, "req-a-1")))
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let launched: Vec<String> = together
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            instance(&serde_json::from_slice(&output.stdout).unwrap())
+        })
+        .collect();
+    assert_eq!(launched[0], launched[1]);
+
+    stage.restart();
+    assert_eq!(
+        instance(&stage.answer(&launch(&image, "req-a-1"))),
+        launched[0]
+    );
+    let other = format!("{} --instance-type t3.nano", launch(&image, "req-a-1"));
+    assert_eq!(stage.refusal(&other), "IdempotentParameterMismatch");
+    assert_eq!(count(&stage), 1);
+
+    for action in [
+        r#"{"kind":"apply_then_error","code":"InternalError"}"#,
+        r#"{"kind":"apply_then_drop"}"#,
+    ] {
+        let before = count(&stage);
+        let token = format!("req-b-{before}");
+        let rule = format!(r#"{{"operation":"RunInstances","action":{action}}}"#);
+        stage.steer("POST", "faults", &rule);
+        assert!(!stage.aws(&launch(&image, &token)).status.success());
+        assert_eq!(count(&stage), before + 1, "{action}");
+        stage.answer(&launch(&image, &token));
+        assert_eq!(count(&stage), before + 1, "{action}");
+    }
+
+    let capacity = r#"{"service":"ec2","operation":"RunInstances","action":{"kind":"capacity"}}"#;
+    stage.steer("POST", "faults", capacity);
+    let before = count(&stage);
+    assert_eq!(
+        stage.refusal(&launch(&image, "req-c-1")),
+        "InsufficientInstanceCapacity"
+    );
+    assert_eq!(count(&stage), before);
+    stage.answer(&launch(&image, "req-c-1"));
+
+    let large = stage.folder.path().join("user-data");
+    std::fs::write(&large, vec![b'x'; 16_385]).unwrap();
+    let large = format!(
+        "{} --user-data file://{}",
+        launch(&image, "req-d-1"),
+        large.display()
+    );
+    assert_eq!(stage.refusal(&large), "InvalidParameterValue");
+}
+
+#[test]
+fn logs_object_lock_and_secrets_behave_as_aws_says() {
+    let Some(stage) = Stage::up(true) else { return };
+
+    stage.aws("logs create-log-group --log-group-name g");
+    stage.aws("logs create-log-stream --log-group-name g --log-stream-name s");
+    let put = |events: &str| {
+        format!(
+            "logs put-log-events --log-group-name g --log-stream-name s --log-events '{events}'"
+        )
+    };
+    let now = r#"'$(date +%s%3N)'"#;
+    let answer = stage.answer(&put(&format!(
+        r#"[{{"timestamp":{now},"message":"kept"}},{{"timestamp":'$(($(date +%s%3N)+7300000))',"message":"new"}}]"#
+    )));
+    assert_eq!(
+        answer["rejectedLogEventsInfo"]["tooNewLogEventStartIndex"],
+        1
+    );
+    let answer = stage.answer(&put(r#"[{"timestamp":1000,"message":"old"}]"#));
+    assert_eq!(answer["rejectedLogEventsInfo"]["tooOldLogEventEndIndex"], 1);
+    let disorder =
+        format!(r#"[{{"timestamp":{now},"message":"b"}},{{"timestamp":1000,"message":"a"}}]"#);
+    assert_eq!(stage.refusal(&put(&disorder)), "InvalidParameterException");
+    let events = stage.answer("logs get-log-events --log-group-name g --log-stream-name s");
+    assert_eq!(events["events"].as_array().unwrap().len(), 1);
+    assert_eq!(events["events"][0]["message"], "kept");
+
+    stage.aws("s3api create-bucket --bucket anchors --object-lock-enabled-for-bucket");
+    stage.answer(
+        "s3api put-object-lock-configuration --bucket anchors --object-lock-configuration 'ObjectLockEnabled=Enabled,Rule={DefaultRetention={Mode=COMPLIANCE,Days=1}}'",
+    );
+    let first = stage.answer("s3api put-object --bucket anchors --key k --body /etc/hostname");
+    let first = first["VersionId"].as_str().unwrap();
+    stage.answer("s3api put-object --bucket anchors --key k --body /etc/passwd");
+    let version = format!("--bucket anchors --key k --version-id {first}");
+    let retention = stage.answer(&format!("s3api get-object-retention {version}"));
+    assert_eq!(retention["Retention"]["Mode"], "COMPLIANCE");
+    let shorter = format!(
+        "s3api put-object-retention {version} --retention Mode=COMPLIANCE,RetainUntilDate=2020-01-01"
+    );
+    assert_eq!(stage.refusal(&shorter), "AccessDenied");
+    assert_eq!(
+        stage.refusal(&format!("s3api delete-object {version}")),
+        "AccessDenied"
+    );
+    let suspend =
+        "s3api put-bucket-versioning --bucket anchors --versioning-configuration Status=Suspended";
+    assert_eq!(stage.refusal(suspend), "InvalidBucketState");
+    let old = stage.folder.path().join("old");
+    stage.answer(&format!("s3api get-object {version} {}", old.display()));
+    assert_eq!(
+        std::fs::read(old).unwrap(),
+        std::fs::read("/etc/hostname").unwrap()
+    );
+
+    stage.answer("secretsmanager create-secret --name handoff --secret-string hush-hush");
+    stage
+        .answer("secretsmanager delete-secret --secret-id handoff --force-delete-without-recovery");
+    // Deletion is answered before it shows, as with AWS.
+    stage.answer("secretsmanager get-secret-value --secret-id handoff");
+    eventually("the deletion", || {
+        !stage
+            .aws("secretsmanager get-secret-value --secret-id handoff")
+            .status
+            .success()
+    });
+    let calls = stage.steer("GET", "calls?service=secretsmanager", "");
+    assert_eq!(calls["calls"][0]["operation"], "CreateSecret");
+    assert_eq!(
+        calls["calls"][0]["principal"],
+        "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/alice@example.com"
+    );
+    assert!(!calls.to_string().contains("hush-hush"));
+}
+
+#[test]
+fn a_caller_is_named_and_a_fault_is_listed_and_cleared() {
+    let Some(stage) = Stage::up(true) else { return };
+    let output = stage
+        .shell("bob", "aws sts get-caller-identity --query Arn")
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stdout).trim(),
+        r#""arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/bob@example.com""#
+    );
+    let rule =
+        r#"{"service":"sts","count":0,"action":{"kind":"error","code":"Throttling","status":400}}"#;
+    let id = stage.steer("POST", "faults", rule)["id"].clone();
+    assert_eq!(stage.refusal("sts get-caller-identity"), "Throttling");
+    assert_eq!(stage.steer("GET", "faults", "")["faults"][0]["fired"], 1);
+    stage.steer("DELETE", &format!("faults?id={id}"), "");
+    stage.answer("sts get-caller-identity");
+}
