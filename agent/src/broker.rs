@@ -233,8 +233,7 @@ impl Broker {
             Ok(looks) => tracing::warn!(looks, "processes of the operator outlived their sessions"),
             Err(error) => tracing::error!(%error, "processes of the operator are left"),
         }
-        let left = *open.borrow();
-        left
+        self.counts().open
     }
 
     /// How many logins there were.
