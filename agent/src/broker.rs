@@ -172,7 +172,7 @@ impl Broker {
         if let Some(folder) = config.socket.parent() {
             std::fs::create_dir_all(folder)
                 .and_then(|()| {
-                    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o711);
                     std::fs::set_permissions(folder, rights)
                 })
                 .map_err(|source| BrokerError::Listen {
