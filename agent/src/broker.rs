@@ -8,7 +8,7 @@ mod peer;
 pub(crate) mod shim;
 mod socket;
 
-use crate::evidence::{EvidenceError, Gate, Recorder};
+use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
 use crate::session::pty::{Pty, Size};
 use crate::session::relay::{Ending, Moved, Relay, Signal};
@@ -172,7 +172,7 @@ impl Broker {
         if let Some(folder) = config.socket.parent() {
             std::fs::create_dir_all(folder)
                 .and_then(|()| {
-                    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o711);
                     std::fs::set_permissions(folder, rights)
                 })
                 .map_err(|source| BrokerError::Listen {
@@ -233,8 +233,7 @@ impl Broker {
             Ok(looks) => tracing::warn!(looks, "processes of the operator outlived their sessions"),
             Err(error) => tracing::error!(%error, "processes of the operator are left"),
         }
-        let left = *open.borrow();
-        left
+        self.counts().open
     }
 
     /// How many logins there were.

@@ -31,12 +31,18 @@ const BUSY: Duration = Duration::from_millis(10);
 const FLUSH_BYTES: usize = 1 << 20;
 const CLOCK_CHECK: u64 = 1_000_000;
 
-/// Keeps every page of the process out of swap. Needs `CAP_IPC_LOCK` or `LimitMEMLOCK=infinity`.
+/// Keeps every page of the process out of swap. Needs `LimitMEMLOCK=infinity`: under a finite limit a lock that
+/// succeeds now would make allocations fail later.
 ///
 /// # Errors
-/// When the kernel refuses; the caller records that keys may reach a swap device, if there is one.
+/// When the limit is finite or the kernel refuses; the caller records that keys may reach a swap device, if there
+/// is one.
 pub(crate) fn lock_memory() -> std::io::Result<()> {
     use rustix::mm::MlockAllFlags;
+    use rustix::process::{Resource, getrlimit};
+    if getrlimit(Resource::Memlock).current.is_some() {
+        return Err(std::io::Error::other("LimitMEMLOCK is not infinity"));
+    }
     Ok(rustix::mm::mlockall(
         MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT,
     )?)

@@ -92,7 +92,10 @@ impl Packet {
     pub(crate) fn error(seq: u8, code: u16, message: &str) -> Self {
         let mut payload = vec![0xff];
         payload.extend_from_slice(&code.to_le_bytes());
-        payload.extend_from_slice(b"#HY000");
+        // The state is spelled only to a client that has said that it knows it, which is after the greeting.
+        if seq > 0 {
+            payload.extend_from_slice(b"#HY000");
+        }
         payload.extend_from_slice(message.as_bytes());
         Self { seq, payload }
     }
