@@ -4,7 +4,7 @@ use super::left::count_left;
 use super::narrator::{Clock, headline, line, lines};
 use super::tamper::{TAMPERINGS, tampered_copy};
 use crate::journey::{Form, Item, Ledger, Login, Slack, export, verify};
-use crate::supervisor::{PEOPLE, Running};
+use crate::supervisor::{AUDITOR, PEOPLE, Running};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -141,7 +141,7 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
     let dir = out.map_or_else(|| running.files.dir.join("evidence"), Path::to_owned);
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let powerpole = running.files.binary("powerpole");
-    export(&powerpole, &request, &dir, &running.environment("auditor")).await?;
+    export(&powerpole, &request, &dir, &running.environment(AUDITOR)).await?;
     let verdict = verify(&powerpole, &dir).await?;
     clock.done(&format!(
         "powerpole verify: {} (exit code {})",

@@ -2,8 +2,7 @@
 
 use super::narrator::{headline, line};
 use crate::journey::Ledger;
-use crate::supervisor::{PEOPLE, Running, env_file};
-use anyhow::Context as _;
+use crate::supervisor::Running;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,11 +10,7 @@ use std::time::Duration;
 pub(crate) async fn play(running: &Running) -> anyhow::Result<()> {
     let program = running.files.binary("powerpole-stage");
     let name = running.stage.name();
-    for person in PEOPLE {
-        let path = running.files.dir.join(format!("env-{}", person.name));
-        std::fs::write(&path, env_file(&running.environment(person.name)))
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
+    running.write_environments()?;
     let shell = |person: &str| {
         format!(
             "eval \"$({} env --name {name} --as {person})\"",
@@ -35,6 +30,7 @@ pub(crate) async fn play(running: &Running) -> anyhow::Result<()> {
     line("6. On the bastion paste the mysql line and the password; SELECT * FROM orders.orders;");
     line("7. Wait for the warnings and the end, or press *Finish now* in the DM.");
     line("8. Verify, with the request's id from the DM:");
+    line(&format!("   {}", shell("auditor")));
     line("   powerpole export REQUEST --out evidence && powerpole verify evidence");
     line("To see a refusal: become Mallory and paste Alice's session line.");
     line("Ctrl-C takes everything down.");

@@ -6,7 +6,7 @@ mod left;
 mod narrator;
 mod tamper;
 
-pub(crate) use left::{Left, count_left, owner_query};
+pub(crate) use left::owner_query;
 
 use crate::supervisor::{Running, Times};
 use std::path::PathBuf;

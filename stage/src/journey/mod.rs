@@ -10,6 +10,6 @@ mod slack;
 
 pub(crate) use evidence::{Verdict, export, verify};
 pub(crate) use http::{HttpError, aws, get, post};
-pub(crate) use ledger::{Item, Ledger, LedgerError};
-pub(crate) use login::{Login, LoginError};
-pub(crate) use slack::{Delivered, Form, Slack, SlackError, values};
+pub(crate) use ledger::{Item, Ledger};
+pub(crate) use login::Login;
+pub(crate) use slack::{Delivered, Form, Slack, values};

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "alice,bob,carol,dave,mallory"
+        default_value = "alice,bob,carol,dave,mallory,auditor"
     )]
     people: Vec<String>,
 }

@@ -37,6 +37,9 @@ pub(crate) const PEOPLE: [Person; 5] = [
     },
 ];
 
+/// Who verifies; no operator and no approver.
+pub(crate) const AUDITOR: &str = "auditor";
+
 /// The environment of a person's shell, and of an auditor's.
 pub(crate) fn environment(
     files: &StageFiles,

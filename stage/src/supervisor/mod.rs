@@ -11,10 +11,10 @@ mod layout;
 mod running;
 mod serve;
 
-pub(crate) use client::{PEOPLE, Person, env_file};
+pub(crate) use client::{AUDITOR, PEOPLE, Person};
 pub(crate) use files::StageFiles;
-pub(crate) use layout::{ANCHOR_BUCKET, Cluster, LEDGER_TABLE, LOG_GROUP, clusters};
-pub(crate) use running::{Running, Times, machine_folder};
+pub(crate) use layout::LEDGER_TABLE;
+pub(crate) use running::{Running, Times};
 pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
 
 /// Removes everything of a stage that is neither up nor down.

@@ -1,6 +1,6 @@
 //! A stage that runs: brought up in order, each part waited for, and taken down in the reverse order.
 
-use super::client::environment;
+use super::client::{AUDITOR, PEOPLE, env_file, environment};
 use super::control::{self, Account};
 use super::files::StageFiles;
 use super::keys;
@@ -14,7 +14,7 @@ use crate::parts::{Authority, Parts, Selection, StagePaths};
 use anyhow::{Context as _, bail, ensure};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
@@ -194,6 +194,16 @@ impl Running {
     /// The environment of a person's shell.
     pub(crate) fn environment(&self, person: &str) -> Vec<(String, String)> {
         environment(&self.files, self.aws, self.gateway, person)
+    }
+
+    /// Writes everybody's environment to a file to be sourced, `env-<name>` in the stage's folder.
+    pub(crate) fn write_environments(&self) -> anyhow::Result<()> {
+        for name in PEOPLE.iter().map(|person| person.name).chain([AUDITOR]) {
+            let path = self.files.dir.join(format!("env-{name}"));
+            std::fs::write(&path, env_file(&self.environment(name)))
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// The workspace page's address.
@@ -424,10 +434,4 @@ async fn output(mut command: Command, what: &str) -> anyhow::Result<Vec<u8>> {
         bail!("{what} failed ({}): {}", output.status, tail.join("\n"));
     }
     Ok(output.stdout)
-}
-
-/// Where a machine's console and journal are kept after its end.
-#[must_use]
-pub(crate) fn machine_folder(stage: &Stage, instance: &str) -> PathBuf {
-    stage.machines().join(instance)
 }

@@ -1,6 +1,5 @@
 //! `powerpole-stage up`, `down` and `env`: a stage that stays while nobody watches it.
 
-use super::client::{PEOPLE, env_file};
 use super::files::StageFiles;
 use super::running::{Running, Times};
 use super::say;
@@ -43,7 +42,7 @@ pub(crate) struct Env {
     /// The stage's name.
     #[arg(long, default_value = "stage")]
     name: String,
-    /// Whose shell: alice, bob, carol, dave or mallory.
+    /// Whose shell: alice, bob, carol, dave, mallory or auditor.
     #[arg(long = "as", default_value = "alice")]
     person: String,
 }
@@ -99,10 +98,7 @@ pub(crate) async fn serve(args: Serve) -> anyhow::Result<ExitCode> {
     let own = Process::own().context("finding this process")?;
     hub::write_json(&files.dir.join("supervisor.json"), &own)?;
     std::fs::write(files.dir.join("page"), running.page_url())?;
-    for person in PEOPLE {
-        let text = env_file(&running.environment(person.name));
-        std::fs::write(files.dir.join(format!("env-{}", person.name)), text)?;
-    }
+    running.write_environments()?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
