@@ -86,7 +86,7 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
         )
         .await?
     {
-        tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %message.instance, deadline = ?item.deadline, "a window began");
+        tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %message.instance, deadline = item.deadline.map(|d| d.to_string()), "a window began");
         service.nudge(&item.request);
         return Ok(answered(&item));
     }

@@ -345,6 +345,16 @@ pub fn warned(before_s: u64) -> Move {
         .remove(own::WARN_CLAIM)
 }
 
+/// The warning was not taken; the claim ends.
+pub fn release_warning() -> Move {
+    Move::default().remove(own::WARN_CLAIM)
+}
+
+/// The receipt was not taken; the claim ends.
+pub fn release_receipt() -> Move {
+    Move::default().remove(own::RECEIPT_CLAIM)
+}
+
 /// Claims the receipt for one replica.
 pub fn claim_receipt(now: Timestamp) -> Move {
     Move::default()

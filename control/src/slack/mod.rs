@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod inbound;
+mod spell;
 pub mod verify;
 pub mod view;

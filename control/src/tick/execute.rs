@@ -238,10 +238,14 @@ async fn warn(service: &Service, item: &Item, before_s: u64) -> Result<Progress,
     let left = claimed
         .deadline
         .map_or(before_s, |deadline| seconds_between(now, deadline));
-    service
+    if let Err(error) = service
         .chat
         .post(&dm.channel, None, &warning(item, left))
-        .await?;
+        .await
+    {
+        let _ = service.apply(&item.request, to::release_warning()).await;
+        return Err(error.into());
+    }
     moved(service.apply(&item.request, to::warned(before_s)).await?)
 }
 
@@ -340,14 +344,18 @@ async fn post_receipt(service: &Service, item: &Item) -> Result<Progress, StepEr
     let Some(item) = service.apply(&item.request, claim).await? else {
         return Ok(Progress::Stayed);
     };
-    let ts = service
+    let message = receipt(&item, &service.config);
+    let posted = service
         .chat
-        .post(
-            &card.channel,
-            Some(&card.ts),
-            &receipt(&item, &service.config),
-        )
-        .await?;
+        .post(&card.channel, Some(&card.ts), &message)
+        .await;
+    let ts = match posted {
+        Ok(ts) => ts,
+        Err(error) => {
+            let _ = service.apply(&item.request, to::release_receipt()).await;
+            return Err(error.into());
+        }
+    };
     moved(
         service
             .apply(&item.request, to::receipt_posted(&ts))

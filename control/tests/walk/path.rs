@@ -80,6 +80,9 @@ async fn a_request_goes_from_the_modal_to_the_receipt() {
     bastion
         .signed(callback::HEARTBEAT, &bastion.heartbeat(2))
         .await;
+    *stage.slack.failing.lock().unwrap() = Some("chat.postMessage");
+    stage.tick().await;
+    *stage.slack.failing.lock().unwrap() = None;
     stage.tick().await;
     stage.tick().await;
     let warnings = stage

@@ -1,0 +1,140 @@
+//! The rules between settings that their types cannot hold. All that are broken are told at once.
+
+use super::{Cluster, Config, Times};
+use powerpole_protocol::id::Email;
+use std::collections::BTreeSet;
+
+impl Config {
+    /// Every broken rule, one a line for a person.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut rule = |holds: bool, text: String| {
+            if !holds {
+                faults.push(text);
+            }
+        };
+        let url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        rule(!self.region.is_empty(), "region is empty".to_owned());
+        rule(
+            self.principal.contains("{email}"),
+            "principal must contain {email}".to_owned(),
+        );
+        rule(
+            url(&self.listen.public_url),
+            "listen.public_url must begin with https:// or http://".to_owned(),
+        );
+        rule(
+            url(&self.slack.api_url) && self.slack.api_url.ends_with('/'),
+            "slack.api_url must be a URL that ends in /".to_owned(),
+        );
+        rule(
+            !self.bastion.subnets.is_empty(),
+            "bastion.subnets is empty".to_owned(),
+        );
+        rule(
+            !self.bastion.security_groups.is_empty(),
+            "bastion.security_groups is empty".to_owned(),
+        );
+        rule(
+            !self
+                .bastion
+                .tags
+                .keys()
+                .any(|k| k.starts_with("powerpole:") || k == "Name"),
+            "bastion.tags may not name Name or powerpole:…".to_owned(),
+        );
+        self.times.rules(&mut rule);
+        rule(
+            (1..=100).contains(&self.clusters.len()),
+            "clusters must be 1 to 100".to_owned(),
+        );
+        let ids: BTreeSet<_> = self.clusters.iter().map(|c| &c.id).collect();
+        rule(
+            ids.len() == self.clusters.len(),
+            "two clusters have the same id".to_owned(),
+        );
+        for cluster in &self.clusters {
+            cluster.rules(&mut rule);
+        }
+        faults
+    }
+}
+
+impl Times {
+    fn rules(&self, rule: &mut impl FnMut(bool, String)) {
+        for (name, value) in [
+            ("attempt_timeout_s", self.attempt_timeout_s),
+            ("max_attempts", u64::from(self.max_attempts)),
+            ("lapse_s", self.lapse_s),
+            ("tick_s", self.tick_s),
+            ("renew_lease_s", self.renew_lease_s),
+            ("heartbeat_s", self.heartbeat_s),
+        ] {
+            rule(value > 0, format!("times.{name} must be more than 0"));
+        }
+        rule(
+            (1..=100).contains(&self.durations_s.len()) && !self.durations_s.contains(&0),
+            "times.durations_s must be 1 to 100 durations over 0".to_owned(),
+        );
+        rule(
+            self.renew_lease_s < 180,
+            "times.renew_lease_s must be less than the lease of 180".to_owned(),
+        );
+        rule(
+            self.warn_before_s
+                .windows(2)
+                .all(|pair| matches!(pair, [a, b] if a > b)),
+            "times.warn_before_s must fall".to_owned(),
+        );
+        rule(
+            self.heartbeat_s < self.heartbeat_doubt_s
+                && self.heartbeat_doubt_s < self.heartbeat_lost_s,
+            "times: heartbeat_s < heartbeat_doubt_s < heartbeat_lost_s does not hold".to_owned(),
+        );
+        rule(
+            self.freeze_after_s < self.end_after_s,
+            "times: freeze_after_s < end_after_s does not hold".to_owned(),
+        );
+    }
+}
+
+impl Cluster {
+    fn rules(&self, rule: &mut impl FnMut(bool, String)) {
+        let id = &self.id;
+        rule(
+            (1..=75).contains(&self.title.chars().count()),
+            format!("cluster {id}: title must be 1 to 75 characters"),
+        );
+        rule(
+            (1..=100).contains(&self.schemas.len()),
+            format!("cluster {id}: schemas must be 1 to 100"),
+        );
+        let distinct: BTreeSet<_> = self.schemas.iter().collect();
+        rule(
+            distinct.len() == self.schemas.len(),
+            format!("cluster {id}: a schema is named twice"),
+        );
+        rule(
+            !self.levels.is_empty(),
+            format!("cluster {id}: levels is empty"),
+        );
+        rule(
+            !self.approvers.is_empty(),
+            format!("cluster {id}: approvers is empty: nobody could ever decide"),
+        );
+        rule(
+            !self.operators.is_empty(),
+            format!("cluster {id}: operators is empty"),
+        );
+        for operator in &self.operators {
+            let valid = operator.strip_prefix('*').map_or_else(
+                || Email::parse(operator).is_ok(),
+                |domain| Email::parse(&format!("x{domain}")).is_ok(),
+            );
+            rule(
+                valid,
+                format!("cluster {id}: operator {operator:?} is neither an address nor *@domain"),
+            );
+        }
+    }
+}
