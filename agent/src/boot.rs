@@ -6,7 +6,7 @@ use crate::account::{Account, Grantor};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
 use crate::config::Config;
-use crate::control::{Control, ControlError, persist};
+use crate::control::{Control, persist};
 use crate::evidence::{Evidence, EvidenceConfig, Recorder};
 use crate::failure::{Coded, Failure};
 use crate::firewall;

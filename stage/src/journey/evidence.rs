@@ -13,8 +13,6 @@ pub(crate) struct Verdict {
     pub(crate) verdict: String,
     /// The exit code: 0 for VALID and an authorised WITHHELD.
     pub(crate) code: i32,
-    /// Its whole JSON.
-    pub(crate) json: Value,
     /// What a person reads.
     pub(crate) text: String,
 }
@@ -60,7 +58,6 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
             .unwrap_or("?")
             .to_owned(),
         code: json.status.code().unwrap_or(-1),
-        json: value,
         text: String::from_utf8_lossy(&text.stdout).into_owned(),
     })
 }

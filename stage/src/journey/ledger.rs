@@ -112,30 +112,6 @@ impl Ledger {
         Ok(items.into_iter().map(Item).collect())
     }
 
-    /// Waits for the item whose reason is `reason`.
-    pub(crate) async fn by_reason(
-        &self,
-        reason: &str,
-        limit: Duration,
-    ) -> Result<Item, LedgerError> {
-        let find = async {
-            loop {
-                let items = self.items().await?;
-                if let Some(item) = items.into_iter().find(|item| item.text("reason") == reason) {
-                    return Ok(item);
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        tokio::time::timeout(limit, find).await.unwrap_or_else(|_| {
-            Err(LedgerError::Absent {
-                what: format!("an item with the reason {reason:?}"),
-                limit,
-                last: "there is none".to_owned(),
-            })
-        })
-    }
-
     /// Waits until the item is as `wanted` says.
     pub(crate) async fn until(
         &self,

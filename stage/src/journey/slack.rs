@@ -262,12 +262,6 @@ impl Slack {
         Ok(messages)
     }
 
-    /// Plans a fault of the workspace, as its `/_stage/faults` takes it.
-    pub(crate) async fn fault(&self, fault: &Value) -> Result<(), SlackError> {
-        post(&self.url("faults"), fault).await?;
-        Ok(())
-    }
-
     async fn click(
         &self,
         person: Person,
