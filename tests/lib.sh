@@ -11,8 +11,8 @@ begin() {
     STAGE=$WORK/stage
     BIN=$WORK/bin
     HUB=pp-$RUN-hub
-    CHILDREN=()
     SERVERS=()
+    TEST=''
     mkdir -p "$WORK/logs" "$WORK/tmp" "$BIN"
     # Sessions of unprivileged users are among what is tested.
     chmod 0755 "$WORK" "$WORK/tmp"
@@ -28,46 +28,60 @@ child() {
     shift
     setsid env --default-signal=INT,QUIT "$@" >>"$log" 2>&1 </dev/null &
     CHILD=$!
-    CHILDREN+=("$CHILD")
 }
 
-# Nothing of a throw-away server is worth its orderly end.
-end_children() {
-    local pid
-    for pid in "${SERVERS[@]}"; do kill -KILL -- "-$pid" 2>/dev/null || true; done
-    for pid in "${CHILDREN[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
-    for pid in "${CHILDREN[@]}"; do
-        for _ in $(seq 100); do
-            kill -0 -- "-$pid" 2>/dev/null || break
-            sleep 0.1
-        done
-        kill -KILL -- "-$pid" 2>/dev/null || true
+# test_process LOG COMMAND…: runs one test binary to its end, for 15 minutes at most, and answers its exit code. The number
+# of a process that is gone may soon be another's: none is kept.
+test_process() {
+    local log=$1 code=0
+    shift
+    rm -f "$WORK/test.pid"
+    child "$log" env "TMPDIR=$WORK/tmp" timeout --kill-after=10 900 \
+        sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$WORK/test.pid" "$@"
+    TEST=$CHILD
+    wait "$TEST" || code=$?
+    TEST=''
+    # 124 and more: it was ended, and could not remove what it had made.
+    [ "$code" -lt 124 ] || remove_stages_of_tests
+    return "$code"
+}
+
+end_test() {
+    [ -n "$TEST" ] || return 0
+    kill -TERM -- "-$TEST"
+    for _ in $(seq 50); do
+        kill -0 -- "-$TEST" || break
+        sleep 0.1
     done
-    wait 2>/dev/null
+    kill -KILL -- "-$TEST"
+    wait "$TEST"
+    remove_stages_of_tests
 }
 
-# Tests of the stage make small stages of their own, named t<process>[-<number>]; a test that was cut off left them.
+# Tests of the stage make small stages of their own, named t<process> or t<process>-<number>, below WORK.
 remove_stages_of_tests() {
-    local pid name file
-    for pid in "${CHILDREN[@]}"; do
-        for file in "/run/powerpole/stages/t$pid" "/run/powerpole/stages/t$pid-"* "/run/netns/pp-t$pid-hub"; do
-            [ -e "$file" ] || continue
-            name=$(basename "$file")
-            name=${name#pp-} name=${name%-hub}
-            "$BIN/powerpole-stage" hub down --stage "$name" \
-                --dir "$(cat "/run/powerpole/stages/$name" 2>/dev/null || echo "$WORK/$name")" >&2 || true
-        done
+    local name file dir pid
+    pid=$(cat "$WORK/test.pid" 2>/dev/null)
+    for file in /run/powerpole/stages/t* "/run/netns/pp-t${pid:-0}-hub"; do
+        [ -e "$file" ] || continue
+        name=$(basename "$file")
+        name=${name#pp-} name=${name%-hub}
+        dir=$(cat "/run/powerpole/stages/$name" 2>/dev/null || echo "$WORK/$name")
+        case $dir in
+            "$WORK"/*) "$BIN/powerpole-stage" hub down --stage "$name" --dir "$dir" >>"$WORK/logs/down.log" 2>&1 || true ;;
+        esac
     done
 }
 
 finish() {
-    local code=$? left=0
+    local code=$? left=0 pid
     trap '' INT TERM HUP
     trap - EXIT
     set +e
-    end_children 2>/dev/null
+    # Nothing of a throw-away server is worth its orderly end.
+    for pid in "${SERVERS[@]}"; do kill -KILL -- "-$pid" && wait "$pid"; done 2>/dev/null
+    end_test 2>/dev/null
     if [ -x "$BIN/powerpole-stage" ]; then
-        remove_stages_of_tests
         if [ -e "/run/netns/$HUB" ]; then
             "$BIN/powerpole-stage" parts stop --stage "$RUN" --dir "$STAGE" 2>>"$WORK/logs/down.log"
             "$BIN/powerpole-stage" hub down --stage "$RUN" --dir "$STAGE" >>"$WORK/logs/down.log" 2>&1

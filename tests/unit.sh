@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 CACHE=${POWERPOLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/powerpole}
 export POWERPOLE_CACHE=$CACHE
 . tests/lib.sh
+clone=$PWD
 
 [ "$(id -u)" = 0 ] || { say "the tests need root: they make network namespaces, mounts and machines"; exit 2; }
 began=$SECONDS
@@ -44,9 +45,9 @@ run() {
     number=$((number + 1))
     log=$WORK/logs/tests-$number.log
     [ "$package" = stage ] || enter=(nsenter "--net=/run/netns/$HUB" --)
-    child "$log" env "TMPDIR=$WORK/tmp" timeout --kill-after=10 900 \
-        sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "${enter[@]}" "$binary" --show-output "$@"
-    wait "$CHILD" || code=$?
+    cd "$folder"
+    test_process "$log" "${enter[@]}" "$binary" --show-output "$@" || code=$?
+    cd "$clone"
     ran=$(count "$log" passed) fell=$(count "$log" failed)
     sed -nE "s/^test (.*) \.\.\. FAILED\$/$package: \1/p" "$log" >>"$failures"
     if [ -z "$fell" ] || { [ "$code" != 0 ] && [ "$fell" = 0 ]; }; then
