@@ -27,7 +27,7 @@ pub(crate) use recorder::Recorder;
 pub(crate) use recorder::trial;
 pub(crate) use spool::MAX_PAYLOAD;
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use cloudwatch::CloudWatchStream;
 use keeper::{Keeper, KeeperConfig};
 use powerpole_chain::{Genesis, Head, Kind, SealReason};
@@ -157,7 +157,7 @@ pub(crate) async fn ship_tail(spool_dir: &Path) -> Result<(), EvidenceError> {
         tracing::info!("no chain was begun, nothing to ship");
         return Ok(());
     };
-    let aws = aws_config::defaults(BehaviorVersion::latest()).load().await;
+    let aws = crate::aws::settings(None).await;
     let logs = CloudWatchStream::new(&aws, &places.log_group, &places.log_stream);
     let outcome = tail::ship_tail(spool_dir, &logs, TAIL_WITHIN).await?;
     tracing::info!(

@@ -54,10 +54,10 @@ impl Coded for SecretError {
     }
 }
 
-/// Reads the secret, waiting up to `limit` for it to appear.
+/// Reads the secret, waiting up to `limit` for it to appear and for the service to answer.
 ///
 /// # Errors
-/// [`SecretError::Gone`] when it is not there in time.
+/// [`SecretError::Gone`] when it is not there in time, the service's last error when it did not answer.
 pub(crate) async fn fetch(
     client: &Client,
     name: &str,
@@ -65,13 +65,15 @@ pub(crate) async fn fetch(
 ) -> Result<Secret, SecretError> {
     let start = clock::boottime();
     loop {
-        match read(client, name).await? {
-            Some(secret) => return Ok(secret),
-            None if clock::boottime().since(start) >= limit => {
-                return Err(SecretError::Gone(limit));
-            }
-            None => tokio::time::sleep(PAUSE).await,
+        let failure = match read(client, name).await {
+            Ok(Some(secret)) => return Ok(secret),
+            Ok(None) => SecretError::Gone(limit),
+            Err(error) => error,
+        };
+        if clock::boottime().since(start) >= limit {
+            return Err(failure);
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

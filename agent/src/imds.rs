@@ -1,11 +1,13 @@
 //! Instance metadata: who this machine is, and its boot document. IMDSv2 only, by the SDK's own client.
 
+use crate::clock;
 use crate::failure::Coded;
 use aws_config::imds::client::Client;
 use powerpole_protocol::boot::{BootDocument, BootError};
 use powerpole_protocol::id::{IdError, InstanceId};
 use serde::Deserialize;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What the metadata service says of this machine.
 #[derive(Debug, Clone)]
@@ -89,13 +91,21 @@ pub(crate) async fn boot_document(client: &Client) -> Result<BootDocument, ImdsE
     BootDocument::parse(&text).map_err(ImdsError::Boot)
 }
 
+/// Asks again for a while: a machine that has just booted may be ahead of its network.
 async fn fetch(client: &Client, path: &'static str) -> Result<String, ImdsError> {
-    client
-        .get(path)
-        .await
-        .map(String::from)
-        .map_err(|error| ImdsError::Unreachable {
-            path,
-            source: Box::new(error),
-        })
+    const LIMIT: Duration = Duration::from_secs(20);
+    const PAUSE: Duration = Duration::from_millis(250);
+    let start = clock::boottime();
+    loop {
+        match client.get(path).await {
+            Ok(text) => return Ok(text.into()),
+            Err(_) if clock::boottime().since(start) < LIMIT => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                return Err(ImdsError::Unreachable {
+                    path,
+                    source: Box::new(error),
+                });
+            }
+        }
+    }
 }

@@ -12,7 +12,6 @@ use crate::patch;
 use crate::power;
 use crate::schedule::{Due, Schedule};
 use crate::steps::Steps;
-use aws_config::BehaviorVersion;
 use ed25519_dalek::SigningKey;
 use powerpole_protocol::callback::{Answer, ChainHead, CloseReason, Command, Failed, Heartbeat};
 use std::sync::Arc;
@@ -82,10 +81,7 @@ async fn machine(config: Config, steps: &mut Steps) -> Result<Machine, Failure> 
     let control = Control::new(&document.control, bastion_key.clone())
         .map_err(|error| Failure::of("boot_document", &error))?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let aws = aws_config::defaults(BehaviorVersion::latest())
-        .region(aws_config::Region::new(identity.region.clone()))
-        .load()
-        .await;
+    let aws = crate::aws::settings(Some(&identity.region)).await;
     tracing::info!(request = %document.request, attempt = %document.attempt, instance = %identity.instance, "bastion begins");
     let boot_id = boot_id.trim().to_owned();
     Ok(Machine {

@@ -4,6 +4,7 @@
 //! leads every login into the broker.
 
 mod account;
+mod aws;
 mod boot;
 mod broker;
 mod clock;

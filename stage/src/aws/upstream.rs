@@ -8,6 +8,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// Why moto gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -16,14 +19,21 @@ pub(crate) enum UpstreamError {
     Address(String),
     #[error("moto did not answer")]
     Call(#[source] hyper_util::client::legacy::Error),
+    #[error("moto did not answer within {} s", LIMIT.as_secs())]
+    Slow,
     #[error("moto's answer broke off")]
     Body(#[source] hyper::Error),
 }
 
-/// A client of one moto server.
+/// Longest time for one call.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A client of one moto server. Calls take turns: moto's threads share dictionaries without locks, and two calls
+/// at once can fail with "dictionary changed size during iteration" or lose a write.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     client: Client<HttpConnector, Body>,
+    turn: Arc<Mutex<()>>,
     base: String,
 }
 
@@ -32,6 +42,7 @@ impl Upstream {
     pub(crate) fn new(base: &str) -> Self {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
+            turn: Arc::default(),
             base: base.trim_end_matches('/').to_owned(),
         }
     }
@@ -54,9 +65,11 @@ impl Upstream {
         for hop in ["connection", "keep-alive", "transfer-encoding", "expect"] {
             request.headers_mut().remove(hop);
         }
-        self.client
-            .request(request)
+        // moto has done its work when the answer begins.
+        let _turn = self.turn.lock().await;
+        tokio::time::timeout(LIMIT, self.client.request(request))
             .await
+            .map_err(|_| UpstreamError::Slow)?
             .map_err(UpstreamError::Call)
     }
 

@@ -20,7 +20,7 @@ pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
     login.send("SELECT 'last words' AS said;\n").await?;
     login.expect("last words", SOON).await?;
     login.expect("> ", SOON).await?;
-    let host = address(&scene, &open.request).await?;
+    let host = scene.address(&open.request).await?;
     let agent = scene
         .process_on(&open.instance, "/usr/bin/powerpole-agent run")
         .context("the agent was not found on the bastion")?;
@@ -54,7 +54,7 @@ pub(super) async fn a_machine_destroyed_without_warning_leaves_no_account_and_no
     login.expect("before the end", SOON).await?;
     // Long enough for a checkpoint to be shipped and anchored.
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let host = address(&scene, &open.request).await?;
+    let host = scene.address(&open.request).await?;
     let destroyed = tokio::process::Command::new(std::env::current_exe()?)
         .args([
             "host",
@@ -123,39 +123,4 @@ pub(super) async fn control_killed_before_and_after_run_instances_launches_once(
             .await?;
     }
     Ok(())
-}
-
-/// The bastion's address, by its account's name in the ledger's genesis or EC2.
-async fn address(scene: &Scene, request: &str) -> anyhow::Result<String> {
-    let item = scene
-        .ledger
-        .item(request)
-        .await?
-        .context("the item is gone")?;
-    let instance = item.text("instance").to_owned();
-    let output = tokio::process::Command::new(scene.dir.join("client/bin/aws"))
-        .args([
-            "ec2",
-            "describe-instances",
-            "--output",
-            "text",
-            "--instance-ids",
-            &instance,
-        ])
-        .args(["--query", "Reservations[0].Instances[0].PrivateIpAddress"])
-        .envs(
-            scene
-                .environment(ALICE)
-                .iter()
-                .map(|(name, value)| (name, value)),
-        )
-        .output()
-        .await
-        .context("starting the AWS CLI")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -95,22 +95,27 @@ pub(super) async fn one_approval_wins_however_many_click(scene: Arc<Scene>) -> a
 }
 
 pub(super) async fn a_bad_form_is_refused_field_by_field(scene: Arc<Scene>) -> anyhow::Result<()> {
-    let (view, request) = scene.slack.open_form(ALICE).await?;
+    let _asking = scene.asking.lock().await;
+    let (view, request) = scene.slack.open_form(BOB).await?;
     let form = Form {
         cluster: "orders-prod",
         level: "READ",
         schema: "orders",
         duration_s: 45,
-        reason: " ",
+        reason: "a schema of another cluster",
     };
     let mut bad = values(&form);
-    // A schema of another cluster than the one that was chosen.
-    bad["schemas"]["schemas"] = serde_json::json!(["archive-prod/orders"]);
-    let answer = scene.slack.submit(ALICE, &view, &bad).await?;
-    ensure!(answer["outcome"] == "errors", "{answer}");
+    if let Some(schemas) = bad.pointer_mut("/schemas/schemas") {
+        *schemas = serde_json::json!(["archive-prod/orders"]);
+    }
+    let answer = scene.slack.submit(BOB, &view, &bad).await?;
     ensure!(
-        answer["errors"]
-            .get("schemas")
+        answer.get("outcome").and_then(Value::as_str) == Some("errors"),
+        "{answer}"
+    );
+    ensure!(
+        answer
+            .pointer("/errors/schemas")
             .is_some_and(Value::is_string),
         "{answer}"
     );

@@ -190,3 +190,56 @@ pub(super) async fn finishing_early_ends_the_window(scene: Arc<Scene>) -> anyhow
     ensure!(verdict.verdict == "VALID", "{}", verdict.text);
     Ok(())
 }
+
+pub(super) async fn logins_have_a_size_interrupts_and_pipes_and_come_many_at_once(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let open = scene.open("orders-prod", "READ", 90).await?;
+    let line = &open.delivered.session_line;
+    let env = scene.environment(ALICE);
+
+    // A terminal of the client's own, whose size must reach the shell.
+    let sized = format!("script -qec \"stty rows 33 cols 101; {line}\" /dev/null");
+    let mut sized = Login::open(&sized, env)?;
+    sized.expect("$ ", SOON).await?;
+    sized.send("stty size\r").await?;
+    sized
+        .expect("33 101", SOON)
+        .await
+        .context("the terminal's size must reach the shell")?;
+    sized.send("sleep 7004\r").await?;
+    sized.send("\u{3}").await?;
+    sized.send("echo inter$((1+1))rupted\r").await?;
+    sized
+        .expect("inter2rupted", SOON)
+        .await
+        .context("Ctrl-C must interrupt")?;
+    sized.send("exit 7\r").await?;
+    sized.ended(SOON).await?;
+
+    // Input from a pipe, and several logins at the same time.
+    let piped = |n: u32| {
+        Login::open(
+            &format!("sh -c \"echo 'echo piped{n}$((1+1)); exit' | {line}\""),
+            env,
+        )
+    };
+    let mut many = (0..5).map(piped).collect::<Result<Vec<_>, _>>()?;
+    for (n, login) in many.iter_mut().enumerate() {
+        login
+            .expect(&format!("piped{n}2"), SOON)
+            .await
+            .context("piped input must be run")?;
+        login.ended(SOON).await?;
+    }
+    scene.slack.finish(ALICE, &open.request).await?;
+    let item = scene.closed(&open.request, CLOSING).await?;
+    ensure!(
+        item.number("sessions") == Some(6),
+        "{:?} sessions",
+        item.number("sessions")
+    );
+    let verdict = scene.verdict(&open.request).await?;
+    ensure!(verdict.verdict == "VALID", "{}", verdict.text);
+    Ok(())
+}

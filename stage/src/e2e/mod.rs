@@ -67,6 +67,7 @@ fn cases() -> Vec<Case> {
         beside failures::a_handoff_that_is_gone_aborts_and_alarms;
         beside main_job::from_the_request_to_a_valid_verdict;
         beside main_job::write_access_on_mariadb;
+        beside main_job::logins_have_a_size_interrupts_and_pipes_and_come_many_at_once;
         beside main_job::nothing_that_an_operator_starts_outlives_the_deadline;
         beside main_job::finishing_early_ends_the_window;
         beside failures::a_database_that_is_down_fails_the_request_with_its_reason;

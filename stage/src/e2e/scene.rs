@@ -33,6 +33,8 @@ pub(super) struct Scene {
     /// The stage as the hub knows it.
     pub(super) stage: crate::hub::Stage,
     cases: AtomicU32,
+    /// One person fills in one modal at a time.
+    pub(super) asking: Mutex<()>,
 }
 
 /// A grant whose bastion is ready.
@@ -65,6 +67,7 @@ impl Scene {
             stage: running.stage.clone(),
             running: Mutex::new(running),
             cases: AtomicU32::new(0),
+            asking: Mutex::new(()),
         }
     }
 
@@ -90,6 +93,7 @@ impl Scene {
         level: &str,
         duration_s: u64,
     ) -> anyhow::Result<String> {
+        let _asking = self.asking.lock().await;
         let reason = self.reason("end-to-end test");
         let form = Form {
             cluster,
@@ -239,16 +243,43 @@ impl Scene {
         )
     }
 
+    /// The address of a request's bastion, by EC2.
+    pub(super) async fn address(&self, request: &str) -> anyhow::Result<String> {
+        let item = self
+            .ledger
+            .item(request)
+            .await?
+            .context("the item is gone")?;
+        let query = "Reservations[0].Instances[0].PrivateIpAddress";
+        let address = self
+            .describe(query, &["--instance-ids", item.text("instance")])
+            .await?;
+        Ok(address.trim().to_owned())
+    }
+
     /// How many instances were ever launched for a request.
     pub(super) async fn launches(&self, request: &str) -> anyhow::Result<usize> {
-        let output = tokio::process::Command::new(self.dir.join("client/bin/aws"))
-            .args(["ec2", "describe-instances", "--output", "text"])
-            .args([
-                "--query",
+        let tag = format!("Name=tag:powerpole:request,Values={request}");
+        let ids = self
+            .describe(
                 "Reservations[].Instances[].InstanceId",
-                "--filters",
+                &["--filters", &tag],
+            )
+            .await?;
+        Ok(ids.split_whitespace().count())
+    }
+
+    async fn describe(&self, query: &str, which: &[&str]) -> anyhow::Result<String> {
+        let output = tokio::process::Command::new(self.dir.join("client/bin/aws"))
+            .args([
+                "ec2",
+                "describe-instances",
+                "--output",
+                "text",
+                "--query",
+                query,
             ])
-            .arg(format!("Name=tag:powerpole:request,Values={request}"))
+            .args(which)
             .envs(
                 self.environment(ALICE)
                     .iter()
@@ -262,9 +293,7 @@ impl Scene {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .split_whitespace()
-            .count())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A process on a bastion whose command line begins so; the words are joined by blanks.

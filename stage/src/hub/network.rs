@@ -59,9 +59,11 @@ pub(crate) fn create_hub(stage: &Stage) -> Result<(), HubError> {
         delete(&hub)?;
     }
     run("ip", &["netns", "add", &hub])?;
+    // Without an address of its own a bridge takes its lowest port's, so every machine that comes or goes could
+    // leave the others with a wrong neighbour entry for the hub, for a minute and more.
     let links = format!(
         "link set lo up\n\
-         link add br0 type bridge\n\
+         link add br0 address 02:50:50:00:00:01 type bridge\n\
          addr add {HUB}/16 dev br0\n\
          addr add {METADATA}/32 dev br0\n\
          link set br0 up\n"
