@@ -16,8 +16,15 @@ export function launch(executablePath) {
   return chromium.launch({ executablePath, args: FLAGS });
 }
 
-// The block of the DM that holds the password: no picture that is kept may show it.
-export const password = (page) => page.locator(".b-section", { hasText: "The password, for this window only" }).locator(".code-block");
+// Keeps a picture of the page without the password: its block is masked by its words, and hidden by its
+// place right above the DM's button. A DM whose block is not found is not pictured at all.
+export async function picture(page, path) {
+  const mask = page.locator(".b-section", { hasText: "The password, for this window only" }).locator(".code-block");
+  const held = await page.locator("#messages .message:has([data-action=finish])").count();
+  if (await mask.count() !== held) throw new Error("no picture was kept: the password's block was not found");
+  const style = ".b-section:has(+ .b-actions [data-action=finish]) .code-block { visibility: hidden }";
+  await page.screenshot({ path, mask: [mask], maskColor: "#5b5f66", style });
+}
 
 // Runs in the page: visible texts with a contrast below 4.5 (3 if large), and how many were looked at.
 export function faintTexts() {

@@ -10,7 +10,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { PEOPLE, faintTexts, launch, password } from "./browser.mjs";
+import { PEOPLE, faintTexts, launch, picture } from "./browser.mjs";
 
 const { values: options } = parseArgs({ options: {
   page: { type: "string" },
@@ -46,8 +46,7 @@ async function main() {
   const shot = async (name) => {
     shots += 1;
     if (!options.screenshots) return;
-    const path = join(options.screenshots, `${String(shots).padStart(2, "0")}-${name}.png`);
-    await page.screenshot({ path, mask: [password(page)], maskColor: "#5b5f66" });
+    await picture(page, join(options.screenshots, `${String(shots).padStart(2, "0")}-${name}.png`));
   };
   const actAs = (name) => page.selectOption("#who-select", PEOPLE[name]);
   const go = (place) => page.click({ all: "[data-place=C0POWERPOLE]", approvals: "[data-place=C0APPROVALS]", dm: "#dms .place" }[place]);
@@ -233,7 +232,7 @@ try {
   console.error("FAILED:", secret ? words.replaceAll(secret, "(password)") : words);
   console.error("console:", problems);
   const page = browser?.contexts()[0]?.pages()[0];
-  if (page && options.screenshots) await page.screenshot({ path: join(options.screenshots, "failed.png"), mask: [password(page)] }).catch(() => {});
+  if (page && options.screenshots) await picture(page, join(options.screenshots, "failed.png")).catch(() => {});
 } finally {
   await browser?.close();
 }
