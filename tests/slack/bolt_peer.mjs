@@ -3,7 +3,7 @@
 //
 //   node bolt_peer.mjs --stage-binary PATH
 //
-// @slack/bolt is looked up beside this file or in $NODE_MODULES. Exit code 0 only if every step held.
+// @slack/bolt is looked up in $NODE_MODULES. Exit code 0 only if every step held.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
