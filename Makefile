@@ -12,7 +12,6 @@ STAGE ?= stage
 AUTO ?=
 OUT ?=
 BIN := .stage/bin
-BINARIES := powerpole powerpole-agent powerpole-control powerpole-stage
 
 .PHONY: help
 help: ## List the targets
@@ -22,13 +21,9 @@ help: ## List the targets
 install: ## Install what the stage needs: packages, databases, AWS stand-ins (asks nothing, says all)
 	@stage/install/all.sh
 
-# Another clone may build into the same folder, so the binaries are copied away under the same lock.
 .PHONY: build
 build: ## Build the binaries into .stage/bin (first time: about 8 minutes on two cores, 8 GB)
-	@mkdir -p $(BIN) "$(POWERPOLE_CACHE)"
-	@flock "$(POWERPOLE_CACHE)/build.lock" bash -euo pipefail -c ' \
-	  cargo build --locked --workspace; \
-	  for binary in $(BINARIES); do install -m 0755 "$$CARGO_TARGET_DIR/debug/$$binary" $(BIN)/; done'
+	@stage/install/cargo.sh --bin $(BIN) build --locked --workspace
 
 .PHONY: image
 image: build ## Bake the stage's machine image (first time: about 2 minutes)
@@ -50,11 +45,12 @@ demo: install build image ## The main job by hand; AUTO=1 without hands, OUT=DIR
 test: lint unit e2e ## All tests
 
 .PHONY: lint
-lint: ## Formatting, lints, directions of dependencies, licences
+lint: ## Formatting, lints, directions of dependencies, shell scripts, licences
+	@stage/install/all.sh apt
 	@tests/lint.sh
 
 .PHONY: unit
-unit: install ## Unit tests, and adapters against real databases and moto
+unit: install ## Every unit and integration test, on real databases, moto and machines
 	@tests/unit.sh
 
 .PHONY: e2e

@@ -89,7 +89,7 @@ async fn end_sessions(
     }
     if let Some(broker) = bastion.broker.take() {
         match tokio::time::timeout(SESSIONS_LIMIT, broker.end_all(message(reason))).await {
-            Ok(left) if left == 0 => {}
+            Ok(0) => {}
             Ok(left) => report.remark(format!("{left} sessions did not end")),
             Err(_elapsed) => report.remark("sessions did not end in time".to_owned()),
         }

@@ -305,7 +305,10 @@ fn install_options(
     })
 }
 
-fn ticket_key(args: &Install) -> Result<Option<(String, Zeroizing<[u8; KEY_LEN]>)>, CommandError> {
+/// A key's id and the key.
+type TicketKey = (String, Zeroizing<[u8; KEY_LEN]>);
+
+fn ticket_key(args: &Install) -> Result<Option<TicketKey>, CommandError> {
     let (Some(path), Some(id)) = (&args.ticket_key_file, &args.ticket_key_id) else {
         return Ok(None);
     };

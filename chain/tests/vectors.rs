@@ -3,6 +3,9 @@
 //! `POWERPOLE_WRITE_VECTORS=1 cargo test -p powerpole-chain --test vectors` writes those that are
 //! missing; it never changes one that is there.
 
+// The lints' exceptions for tests do not reach the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
 mod common;
 
 use std::{fs, path::Path, path::PathBuf};

@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn each_fault_is_found_by_its_code_and_a_healthy_server_has_none() {
         assert_eq!(findings(&healthy()), []);
-        let faults: [(&str, fn(&mut Facts)); 14] = [
+        type Fault = (&'static str, fn(&mut Facts));
+        let faults: [Fault; 14] = [
             ("not_installed", |f| f.installed = None),
             ("version_differs", |f| {
                 f.installed = Some(SCHEMA_VERSION + 1)

@@ -2,7 +2,7 @@
 
 use super::keeper::tests::genesis;
 use super::*;
-use aws_config::Region;
+use aws_config::{BehaviorVersion, Region};
 use powerpole_chain::{AnchorKind, Parsed, parse_line};
 
 async fn aws(test: &str) -> Option<SdkConfig> {

@@ -1,6 +1,6 @@
-//! The endpoint before real servers. Named by `POWERPOLE_TEST_SERVERS`: addresses of a MySQL and a MariaDB with TLS,
-//! comma-separated, with `POWERPOLE_TEST_CA` (PEM file), `POWERPOLE_TEST_ACCOUNT` (`user:password`, all rights on a
-//! schema of that name) and `POWERPOLE_TEST_CLIENT` (a mariadb client). Without them these tests say that they skip.
+//! The endpoint before real servers, named by `POWERPOLE_TEST_MYSQL` and `POWERPOLE_TEST_MARIADB` (URLs of an owner's login,
+//! with an IPv4 address), whose certificate is signed by `POWERPOLE_TEST_CA` (PEM file). One of the tests runs `mariadb`,
+//! the client. Without them these tests say that they skip.
 
 use super::client_stream::{DATA, HEADER, REDACTED};
 use super::*;
@@ -15,28 +15,46 @@ struct Setting {
     ca: String,
     user: String,
     password: String,
-    client: PathBuf,
 }
 
-fn setting(test: &str) -> Option<Setting> {
+/// Makes the account of these tests on each server: all rights on a schema of its name.
+async fn setting(test: &str) -> Option<Setting> {
     let get = |name: &str| std::env::var(format!("POWERPOLE_TEST_{name}")).ok();
-    let (Some(servers), Some(ca), Some(account), Some(client)) =
-        (get("SERVERS"), get("CA"), get("ACCOUNT"), get("CLIENT"))
-    else {
-        eprintln!("SKIPPED {test}: POWERPOLE_TEST_SERVERS, _CA, _ACCOUNT, _CLIENT are not all set");
+    let (Some(mysql), Some(mariadb), Some(ca)) = (get("MYSQL"), get("MARIADB"), get("CA")) else {
+        eprintln!("SKIPPED {test}: POWERPOLE_TEST_MYSQL, _MARIADB, _CA are not all set");
         return None;
     };
-    let (user, password) = account.split_once(':').unwrap();
-    Some(Setting {
-        servers: servers
-            .split(',')
-            .map(|server| server.parse().unwrap())
-            .collect(),
+    let setting = Setting {
+        servers: [&mysql, &mariadb].map(|url| address(url)).to_vec(),
         ca: std::fs::read_to_string(ca).unwrap(),
-        user: user.to_owned(),
-        password: password.to_owned(),
-        client: client.into(),
-    })
+        user: "pp_endpoint".to_owned(),
+        password: "Tq4vX9nB2mK7wR5z".to_owned(),
+    };
+    let (user, password) = (&setting.user, &setting.password);
+    for url in [mysql, mariadb] {
+        let opts =
+            OptsBuilder::from_opts(Opts::from_url(&url).unwrap()).ssl_opts(Some(untrusting()));
+        let mut owner = Conn::new(opts).await.unwrap();
+        for statement in [
+            format!("CREATE DATABASE IF NOT EXISTS {user}"),
+            format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password}'"),
+            format!("GRANT ALL PRIVILEGES ON {user}.* TO {user}"),
+        ] {
+            owner.query_drop(statement).await.unwrap();
+        }
+    }
+    Some(setting)
+}
+
+fn address(url: &str) -> SocketAddr {
+    let opts = Opts::from_url(url).unwrap();
+    SocketAddr::new(opts.ip_or_hostname().parse().unwrap(), opts.tcp_port())
+}
+
+fn untrusting() -> SslOpts {
+    SslOpts::default()
+        .with_danger_accept_invalid_certs(true)
+        .with_danger_skip_domain_validation(true)
 }
 
 struct Trial {
@@ -77,11 +95,7 @@ fn options(trial: &Trial, setting: &Setting) -> OptsBuilder {
         .user(Some(&setting.user))
         .pass(Some(&setting.password))
         .db_name(Some(&setting.user))
-        .ssl_opts(Some(
-            SslOpts::default()
-                .with_danger_accept_invalid_certs(true)
-                .with_danger_skip_domain_validation(true),
-        ))
+        .ssl_opts(Some(untrusting()))
 }
 
 /// Statements put together again: (connection, statement) → flags of the first piece and bytes.
@@ -114,7 +128,7 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_statement_is_recorded_and_no_password_is() {
-    let Some(setting) = setting("every_statement_is_recorded_and_no_password_is") else {
+    let Some(setting) = setting("every_statement_is_recorded_and_no_password_is").await else {
         return;
     };
     for server in &setting.servers {
@@ -180,7 +194,7 @@ async fn every_statement_is_recorded_and_no_password_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
-    let Some(setting) = setting("a_statement_of_20_mib_passes_and_is_recorded_whole") else {
+    let Some(setting) = setting("a_statement_of_20_mib_passes_and_is_recorded_whole").await else {
         return;
     };
     for server in &setting.servers {
@@ -242,7 +256,8 @@ async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
-    let Some(setting) = setting("a_client_without_tls_is_refused_and_compression_is_never_agreed")
+    let Some(setting) =
+        setting("a_client_without_tls_is_refused_and_compression_is_never_agreed").await
     else {
         return;
     };
@@ -257,7 +272,7 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
 
         let port = trial.endpoint.address.port().to_string();
         let run = async |more: &[&str], sql: &str| {
-            tokio::process::Command::new(&setting.client)
+            tokio::process::Command::new("mariadb")
                 .args([
                     "--no-defaults",
                     "-h",
@@ -308,7 +323,7 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_endpoint_passes_no_statement_and_a_stopped_one_cuts_connections() {
-    let Some(setting) = setting("a_frozen_endpoint_passes_no_statement") else {
+    let Some(setting) = setting("a_frozen_endpoint_passes_no_statement").await else {
         return;
     };
     let trial = trial_before(setting.servers[0], &setting.ca).await;

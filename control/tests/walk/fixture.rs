@@ -54,7 +54,7 @@ impl Drop for Moto {
 /// Starts moto, or says loudly that this test shows nothing.
 pub(crate) async fn moto() -> Option<Moto> {
     let Some(server) = moto_server() else {
-        eprintln!("SKIPPED: no moto_server in POWERPOLE_MOTO or ~/.cache/powerpole/venv*/bin");
+        eprintln!("SKIPPED: no moto in the cache: stage/install/all.sh python installs it");
         return None;
     };
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -85,15 +85,15 @@ pub(crate) async fn moto() -> Option<Moto> {
 }
 
 fn moto_server() -> Option<PathBuf> {
-    if let Some(given) = std::env::var_os("POWERPOLE_MOTO") {
-        return Some(given.into());
-    }
-    let home = std::env::var_os("HOME")?;
-    let cache = PathBuf::from(home).join(".cache/powerpole");
-    let entries = std::fs::read_dir(cache).ok()?.flatten();
-    entries
-        .map(|e| e.path().join("bin/moto_server"))
-        .find(|path| path.to_string_lossy().contains("/venv") && path.is_file())
+    let given = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = given("POWERPOLE_CACHE")
+        .or_else(|| given("XDG_CACHE_HOME").map(|path| path.join("powerpole")))
+        .or_else(|| given("HOME").map(|path| path.join(".cache/powerpole")))?;
+    Some(cache.join("venv-stage/bin/moto_server")).filter(|path| path.is_file())
 }
 
 /// What Slack was asked, and what it shall fail.

@@ -5,7 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_powerpole-control");
+/// In the folder that POWERPOLE_TEST_BIN names, or cargo's own.
+fn binary() -> std::path::PathBuf {
+    std::env::var_os("POWERPOLE_TEST_BIN").map_or_else(
+        || env!("CARGO_BIN_EXE_powerpole-control").into(),
+        |folder| std::path::Path::new(&folder).join("powerpole-control"),
+    )
+}
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
@@ -34,7 +40,7 @@ fn the_process_answers_health_logs_json_and_ends_cleanly_on_sigterm() {
         .replacen("127.0.0.1:0", &format!("127.0.0.1:{slack}"), 1);
     let config = folder.path().join("control.toml");
     std::fs::write(&config, text).unwrap();
-    let mut child = Command::new(BINARY)
+    let mut child = Command::new(binary())
         .args(["run", "--config"])
         .arg(&config)
         .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -86,7 +92,7 @@ fn check_config_says_all_that_is_wrong_at_once() {
     let config = folder.path().join("control.toml");
     let check = |text: &str| {
         std::fs::write(&config, text).unwrap();
-        let done = Command::new(BINARY)
+        let done = Command::new(binary())
             .args(["check-config", "--config"])
             .arg(&config)
             .output()

@@ -6,50 +6,56 @@ use mysql_async::prelude::*;
 
 use crate::support::*;
 
-/// Runs an account until `end` and reads when the running query was cut, the login refused, the account gone.
-async fn watch(server: &Server, what: &str, ends_in_s: u64) {
+/// A watch gives up this long after the end; no measure of speed, since the machine may be busy.
+const PATIENCE_S: f64 = 30.0;
+
+/// Runs an account until it ends by itself at `ends_at` (server's clock), and tells when the running query was cut, the login
+/// refused, the account gone.
+async fn watch(server: &Server, what: &str, ends_at: &str) {
     let from = "127.0.0.3";
+    let ends_at: f64 = ends_at.parse().unwrap();
+    // Taken before the server's clock is read, so that what follows never looks earlier than it was.
     let started = tokio::time::Instant::now();
+    let began: f64 = server
+        .owner()
+        .await
+        .query_first("SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE)")
+        .await
+        .unwrap()
+        .unwrap();
+    let after_end = move || began + started.elapsed().as_secs_f64() - ends_at;
     let mut running = server.login("alice", PASSWORD, from).await.unwrap();
     let query = tokio::spawn(async move {
-        let answer: Result<Option<i64>, _> = running.query_first("SELECT SLEEP(60)").await;
-        (started.elapsed(), answer)
+        let answer: Result<Option<i64>, _> = running.query_first("SELECT SLEEP(120)").await;
+        (after_end(), answer)
     });
     let idle = server.login("alice", PASSWORD, from).await.unwrap();
     let mut refused = None;
     let mut gone = None;
-    while started.elapsed() < Duration::from_secs(ends_in_s + 15) && gone.is_none() {
+    while after_end() < PATIENCE_S && gone.is_none() {
         if refused.is_none() && server.login("alice", PASSWORD, from).await.is_err() {
-            refused = Some(started.elapsed());
+            refused = Some(after_end());
         }
         if !server.exists("alice", from).await {
-            gone = Some(started.elapsed());
+            gone = Some(after_end());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let (cut, answer) = tokio::time::timeout(Duration::from_secs(5), query)
+    let gone = gone.expect("the account is still there");
+    let refused = refused.unwrap_or(gone);
+    let (cut, answer) = tokio::time::timeout(Duration::from_secs(30), query)
         .await
         .unwrap()
         .unwrap();
     drop(idle);
-    let seconds = |at: Duration| at.as_secs_f64() - ends_in_s as f64;
-    let (refused, gone) = (refused.unwrap(), gone.unwrap());
     println!(
-        "{}: {what} of {ends_in_s} s: running query cut {:+.1} s, login refused {:+.1} s, account gone {:+.1} s",
+        "{}: {what}: running query cut {cut:+.1} s, login refused {refused:+.1} s, account gone {gone:+.1} s after it",
         server.name,
-        seconds(cut),
-        seconds(refused),
-        seconds(gone)
     );
     // A killed SLEEP answers 1 or breaks; it never sleeps to its end.
     assert!(!matches!(answer, Ok(Some(0))));
     for at in [cut, refused, gone] {
-        assert!(
-            (-1.5..4.0).contains(&seconds(at)),
-            "{}: {:?} after the start",
-            server.name,
-            at
-        );
+        assert!(at >= 0.0, "{}: {at} s before its end", server.name);
     }
 }
 
@@ -60,9 +66,9 @@ async fn a_deadline_is_kept_by_the_server_alone() {
         let mut grantor = server.grantor("127.0.0.3").await;
         let mut arguments = own(&ticket);
         arguments.push((server.now().await + 4).into());
-        call(&mut grantor, "set_deadline", arguments).await.unwrap();
+        let set = call(&mut grantor, "set_deadline", arguments).await.unwrap();
         drop(grantor);
-        watch(&server, "deadline", 4).await;
+        watch(&server, "a deadline of 4 s", &set["ends_at"]).await;
         let mut grantor = server.grantor("127.0.0.3").await;
         let state = call(&mut grantor, "account_state", own(&ticket))
             .await
@@ -87,10 +93,10 @@ async fn a_lease_that_nobody_renews_ends_the_account() {
         let ticket = open(&server, "READ", "127.0.0.3").await;
         let mut grantor = server.grantor("127.0.0.3").await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        call(&mut grantor, "renew_lease", own(&ticket))
+        let renewed = call(&mut grantor, "renew_lease", own(&ticket))
             .await
             .unwrap();
-        watch(&server, "lease", 5).await;
+        watch(&server, "a lease of 5 s", &renewed["ends_at"]).await;
         let state = call(&mut grantor, "account_state", own(&ticket))
             .await
             .unwrap();
@@ -122,7 +128,7 @@ async fn an_account_that_cannot_be_dropped_blocks_no_other() {
         let mut state = call(&mut others, "account_state", own(&free))
             .await
             .unwrap();
-        for _ in 0..50 {
+        for _ in 0..300 {
             if state["state"] == "closed" {
                 break;
             }
@@ -179,7 +185,7 @@ async fn a_lock_that_others_can_take_does_not_stop_the_event() {
             .query_drop("UPDATE powerpole.accounts SET lease_until = 1 WHERE state = 'open'")
             .await
             .unwrap();
-        for _ in 0..60 {
+        for _ in 0..300 {
             if !server.exists("alice", "127.0.0.3").await {
                 break;
             }

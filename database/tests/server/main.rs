@@ -1,7 +1,12 @@
 //! The installation on real servers. Where none is named, every test says SKIPPED.
 #![allow(missing_docs)]
 // The lints' exceptions for tests do not reach the functions that tests share.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod expiry;
 mod injection;

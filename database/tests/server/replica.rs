@@ -1,7 +1,7 @@
 //! An account made on the writer and used on a reader: a MySQL replica of POWERPOLE_TEST_MYSQL, named by
 //! POWERPOLE_TEST_MYSQL_REPLICA.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use mysql_async::{Opts, prelude::*};
 use powerpole_database::Dialect;
@@ -11,10 +11,10 @@ use crate::support::*;
 const FROM: &str = "127.0.0.3";
 
 /// Tries until the login's outcome is `wanted`; seconds that it took.
-async fn login_until(port: u16, wanted: bool) -> f64 {
+async fn login_until(reader: SocketAddr, wanted: bool) -> f64 {
     let started = tokio::time::Instant::now();
     for _ in 0..150 {
-        if login_at(port, "alice", PASSWORD, FROM).await.is_ok() == wanted {
+        if login_at(reader, "alice", PASSWORD, FROM).await.is_ok() == wanted {
             return started.elapsed().as_secs_f64();
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -25,10 +25,10 @@ async fn login_until(port: u16, wanted: bool) -> f64 {
 #[tokio::test]
 async fn on_a_reader_logins_end_with_the_drop_and_connections_with_their_own_kill() {
     let Ok(reader) = std::env::var("POWERPOLE_TEST_MYSQL_REPLICA") else {
-        eprintln!("SKIPPED: a reader: POWERPOLE_TEST_MYSQL_REPLICA is not set");
+        eprintln!("SKIPPED: POWERPOLE_TEST_MYSQL_REPLICA is not set");
         return;
     };
-    let reader = Opts::from_url(&reader).unwrap().tcp_port();
+    let reader = address(&Opts::from_url(&reader).unwrap());
     on_each("a reader", |server| async move {
         if server.dialect != Dialect::MySql {
             return;

@@ -1,4 +1,4 @@
-//! Real servers, named by POWERPOLE_TEST_MYSQL and POWERPOLE_TEST_MARIADB (URLs of an owner's login).
+//! Real servers, named by POWERPOLE_TEST_MYSQL and POWERPOLE_TEST_MARIADB (URLs of an owner's login, with an IPv4 address).
 //! The `powerpole` schema is one a server, so tests on one server take turns.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
@@ -141,7 +141,7 @@ impl Server {
         password: &str,
         from: &str,
     ) -> Result<Conn, mysql_async::Error> {
-        login_at(self.owner.tcp_port(), user, password, from).await
+        login_at(address(&self.owner), user, password, from).await
     }
 
     pub async fn grantor(&self, from: &str) -> Conn {
@@ -219,14 +219,19 @@ impl Server {
     }
 }
 
-/// A login on whichever server listens on `port`.
+/// Where a URL's server listens.
+pub fn address(opts: &Opts) -> SocketAddr {
+    SocketAddr::new(opts.ip_or_hostname().parse().unwrap(), opts.tcp_port())
+}
+
+/// A login on whichever server listens there.
 pub async fn login_at(
-    port: u16,
+    server: SocketAddr,
     user: &str,
     password: &str,
     from: &str,
 ) -> Result<Conn, mysql_async::Error> {
-    let near = forward(from, ([127, 0, 0, 1], port).into()).await;
+    let near = forward(from, server).await;
     let opts = OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(near)

@@ -136,7 +136,8 @@ async fn a_ticket_changed_in_any_field_opens_nothing() {
     on_each("forged tickets", |server| async move {
         let good = server.ticket("alice", "READ", 600).await;
         let mut grantor = server.grantor("127.0.0.3").await;
-        let changed: Vec<(&str, Box<dyn Fn(&mut Ticket)>)> = vec![
+        type Change = Box<dyn Fn(&mut Ticket)>;
+        let changed: Vec<(&str, Change)> = vec![
             ("request", Box::new(|t| t.request = "req-00000000000000000000000000".parse().unwrap())),
             ("account", Box::new(|t| t.account = "bob".parse().unwrap())),
             ("level", Box::new(|t| t.level = AccessLevel::Admin)),

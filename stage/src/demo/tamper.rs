@@ -8,7 +8,7 @@ type Change = fn(&mut Vec<String>);
 
 /// What is done to a copy, and its name.
 pub(crate) const TAMPERINGS: [(&str, Change); 3] = [
-    ("one byte changed", change_a_byte),
+    ("one byte changed", |lines| change_a_byte(lines)),
     ("one record dropped", drop_a_record),
     ("the tail cut off", cut_the_tail),
 ];
@@ -38,7 +38,7 @@ pub(crate) fn tampered_copy(export: &Path, into: &Path, change: Change) -> anyho
 }
 
 /// Changes one character of a payload in the middle, so that the line still reads well.
-fn change_a_byte(lines: &mut Vec<String>) {
+fn change_a_byte(lines: &mut [String]) {
     let middle = lines.len() / 2;
     let marks = ["\"d\":\"", "\\\"d\\\":\\\""];
     for line in lines.iter_mut().skip(middle) {

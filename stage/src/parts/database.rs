@@ -227,6 +227,8 @@ fn server(
 ) -> Result<Command, PartsError> {
     let mut command = in_hub(stage, Path::new("sh"));
     command.args(["-c", ENTER, "sh"]).arg(root).arg(data);
+    // The caller's own folder for temporary files, in which the server may not write.
+    command.env_remove("TMPDIR");
     let libraries = libraries(root)?;
     let inside = Path::new("/mnt/base").join(libraries.strip_prefix(root).unwrap_or(&libraries));
     match flavour {

@@ -19,11 +19,11 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The stage's binary; `POWERPOLE_TEST_STAGE` names another than the one that was just built.
+/// The binary under test: in the folder that POWERPOLE_TEST_BIN names, or cargo's own.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("POWERPOLE_TEST_STAGE").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_powerpole-stage")),
-        PathBuf::from,
+    std::env::var_os("POWERPOLE_TEST_BIN").map_or_else(
+        || env!("CARGO_BIN_EXE_powerpole-stage").into(),
+        |folder| Path::new(&folder).join("powerpole-stage"),
     )
 }
 
