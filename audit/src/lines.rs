@@ -23,7 +23,7 @@ pub(crate) fn feed(reader: &mut dyn BufRead, verifier: &mut Verifier) -> io::Res
         line.clear();
         match next_line(reader, &mut line)? {
             Found::End => return Ok(()),
-            Found::TooLong => verifier.unreadable(),
+            Found::TooLong => verifier.unreadable(1),
             Found::Line if line.is_empty() => {}
             Found::Line => feed_line(&line, verifier),
         }
@@ -34,7 +34,7 @@ fn feed_line(line: &[u8], verifier: &mut Verifier) {
     if line.starts_with(b"{\"timestamp\":") {
         match serde_json::from_slice::<Event>(line) {
             Ok(event) => verifier.line(event.message.as_bytes(), Some(event.timestamp)),
-            Err(_) => verifier.unreadable(),
+            Err(_) => verifier.unreadable(1),
         }
     } else {
         verifier.line(line, None);

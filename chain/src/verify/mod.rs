@@ -8,15 +8,21 @@
 //! A signed checkpoint (or an anchored head) is walked back over those nodes to the place that is
 //! already proven; what the walk does not touch is foreign, however much there is of it.
 
+mod apply;
+mod ends;
 mod facts;
+mod filter;
 mod intake;
 mod judge;
+mod reduce;
 mod report;
 mod settle;
 mod store;
+mod tree;
 
 pub use facts::{Inputs, LedgerFacts};
 pub use intake::Verifier;
+pub use reduce::{Reduced, Reducer};
 pub use report::{
     AnchorTally, Finding, Known, Missing, Report, Rule, SealSummary, SessionTally, Verdict,
 };
