@@ -118,6 +118,7 @@ try {
   await up();
   assert.equal((await act("command", { user: "alice", channel: "#powerpole", text: "/powerpole" })).error, "dispatch_failed");
   console.log("ok  a wrong signing secret is refused by bolt");
+  console.log("5 steps held");
   code = 0;
 } catch (error) {
   console.error("FAILED:", error, seen.error);
