@@ -161,14 +161,20 @@ impl Verifier {
             .or_default();
         if session.records == 0 {
             session.first_us = node.t_us;
+            session.first_seq = node.seq;
         }
         session.last_us = node.t_us;
+        session.last_seq = node.seq;
+        session.started |= node.kind == Kind::SessionStart;
+        session.ended |= node.kind == Kind::SessionEnd;
         session.records += 1;
         session.bytes += u64::from(node.len);
         session.statements += u64::from(node.kind == Kind::Statement);
         session.withheld += u64::from(node.withheld());
-        if node.kind == Kind::Output {
-            session.output_bytes += u64::from(node.len);
+        match node.kind {
+            Kind::Output => session.output_bytes += u64::from(node.len),
+            Kind::Input => session.input_bytes += u64::from(node.len),
+            _ => {}
         }
     }
 }

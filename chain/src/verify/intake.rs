@@ -132,7 +132,7 @@ impl Verifier {
     /// One line that was reduced elsewhere.
     pub fn take(&mut self, line: Reduced) {
         match line.0 {
-            Reading::Unreadable => self.report.unreadable += 1,
+            Reading::Unreadable { lines } => self.report.unreadable += lines,
             Reading::Frame { bytes } => {
                 self.report.unsealed += 1;
                 self.report.unsealed_bytes += bytes;

@@ -12,8 +12,15 @@ use crate::{
 /// A reduced line.
 pub struct Reduced(pub(super) Reading);
 
+impl Reduced {
+    /// What is no line of the format.
+    pub fn unreadable() -> Reduced {
+        Reduced(Reading::Unreadable { lines: 1 })
+    }
+}
+
 pub(super) enum Reading {
-    Unreadable,
+    Unreadable { lines: u64 },
     Frame { bytes: u64 },
     Record(Node, Option<Box<Special>>),
 }
@@ -109,7 +116,10 @@ impl Reducer {
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn reduce(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Reduced {
-        Reduced(self.read(line, timestamp_ms).unwrap_or(Reading::Unreadable))
+        Reduced(
+            self.read(line, timestamp_ms)
+                .unwrap_or(Reading::Unreadable { lines: 1 }),
+        )
     }
 
     fn read(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<Reading> {
