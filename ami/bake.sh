@@ -39,6 +39,7 @@ person() {
     usermod --lock "$name"
     install -d -o "$id" -g "$id" -m 0700 "$home"
 }
+if getent group powerpole >/dev/null; then groupmod --gid 2000 powerpole; else groupadd --gid 2000 powerpole; fi
 person ssm-user 2001 /home/ssm-user /usr/sbin/nologin "SSM sessions, runs the shim only"
 person operator 2002 /home/operator /bin/bash "the person of the grant"
 rm -f /etc/sudoers.d/ssm-agent-users /etc/sudoers.d/90-cloud-init-users
@@ -152,6 +153,7 @@ expect 700 /var/lib/powerpole
 expect 700 /var/lib/powerpole/spool
 [ "$(readlink /usr/lib/powerpole/shim/sh)" = /usr/bin/powerpole-agent ] || die "the shim does not lead to the agent"
 [ -z "$(find / -xdev -type f -perm /6000 -not -path '/proc/*' -print -quit)" ] || die "a setuid or setgid file is left"
+[ -z "$(getent group powerpole | cut -d: -f4)" ] || die "somebody is in the agent's group"
 for name in ssm-user operator; do
     [ "$(id -Gn "$name")" = "$name" ] || die "$name is in groups: $(id -Gn "$name")"
 done

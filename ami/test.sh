@@ -32,6 +32,8 @@ check "the two users differ" test "$(field ssm-user 3 passwd)" != "$(field opera
 check "root has no password" locked root
 check "nobody else is uid 0" test "$(awk -F: '$3 == 0' "$root/etc/passwd" | wc -l)" = 1
 
+check "the agent's group is nobody's" grep -qE '^powerpole:[^:]*:[1-9][0-9]*:$' "$root/etc/group"
+check "agent runs under that group" grep -qx 'Group=powerpole' "$root/etc/systemd/system/powerpole-agent.service"
 check "agent's mode" mode_is "755 0:0" usr/bin/powerpole-agent
 check "agent's settings" mode_is "644 0:0" etc/powerpole/agent.toml
 check "spool is root's alone" mode_is "700 0:0" var/lib/powerpole/spool

@@ -36,6 +36,7 @@ twin() {
 twin '' true
 twin 'operator is in no group but its own' "sed -i 's/^\\(systemd-journal:.*\\):[^:]*\$/\\1:operator/' etc/group"
 twin 'operator is in no sudoers file' 'echo "operator ALL=(ALL) NOPASSWD: ALL" >>etc/sudoers'
+twin 'the agent'\''s group is nobody'\''s' "sed -i 's/^\\(powerpole:.*\\):\$/\\1:operator/' etc/group"
 twin 'spool is root'\''s alone' 'chmod 0755 var/lib/powerpole/spool'
 twin 'shim leads to the agent' 'ln -sfn /bin/sh usr/lib/powerpole/shim/sh'
 twin 'shim is first in the PATH of amazon-ssm-agent' \

@@ -12,6 +12,7 @@ use crate::failure::{Coded, Failure};
 use crate::firewall;
 use crate::handoff;
 use crate::imds::Identity;
+use crate::mounts;
 use crate::password;
 use crate::patch;
 use crate::sql::SqlEndpoint;
@@ -145,7 +146,14 @@ pub(crate) async fn boot(
     let recorder = evidence.recorder();
 
     steps
-        .take("lockdown", seconds(20), firewall::apply(config))
+        .take(
+            "lockdown",
+            seconds(20),
+            firewall::apply(config, handoff.database.port),
+        )
+        .await?;
+    steps
+        .take("mounts", seconds(20), async { mounts::close(config) })
         .await?;
 
     let grantor: Grantor = steps

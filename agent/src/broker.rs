@@ -7,6 +7,7 @@ mod admission;
 mod peer;
 pub(crate) mod shim;
 mod socket;
+mod tripwire;
 
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
@@ -20,7 +21,7 @@ use rand::TryRng as _;
 use rustix::net::UCred;
 use serde_json::json;
 use socket::{Connection, FromBroker, FromShim, Listener, MAX_COMMAND};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use tripwire::Tripwire;
 
 /// What the broker must know of this bastion.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub(crate) struct BrokerConfig {
 
 /// amazon-ssm-agent's session worker.
 const WORKER: &str = "/usr/bin/ssm-session-worker";
+/// The program behind the shim.
+const SHIM: &str = "/usr/bin/powerpole-agent";
 /// amazon-ssm-agent's data.
 const SSM_DATA: &str = "/var/lib/amazon/ssm";
 /// Sessions that may be open at once.
@@ -101,6 +105,7 @@ pub(crate) struct Broker {
     state: Arc<State>,
     operator_uid: u32,
     accepting: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -112,11 +117,18 @@ struct State {
     open: watch::Sender<u32>,
     admitted: AtomicU32,
     refused: AtomicU32,
+    /// SSM sessions that came here, admitted or not.
+    known: Mutex<HashSet<String>>,
+    intrusion: AtomicBool,
 }
 
 impl State {
     fn sessions(&self) -> MutexGuard<'_, HashMap<u32, mpsc::Sender<Signal>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Numbers a session and opens its way for signals; refused when there are too many or logins are over.
@@ -236,6 +248,11 @@ impl Broker {
         self.counts().open
     }
 
+    /// Whether somebody found a way around the broker; the bastion is not trusted any more then.
+    pub(crate) fn intrusion(&self) -> bool {
+        self.state.intrusion.load(Ordering::SeqCst)
+    }
+
     /// How many logins there were.
     pub(crate) fn counts(&self) -> Counts {
         Counts {
@@ -249,6 +266,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.watching.abort();
     }
 }
 
@@ -268,12 +286,21 @@ fn new_state(recorder: Recorder, gate: watch::Receiver<Gate>) -> Arc<State> {
         open: watch::Sender::new(0),
         admitted: AtomicU32::new(0),
         refused: AtomicU32::new(0),
+        known: Mutex::new(HashSet::new()),
+        intrusion: AtomicBool::new(false),
     })
 }
 
 fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Broker {
     let door = Arc::new(door);
     let state = Arc::clone(&door.state);
+    let tripwire = Tripwire::new(
+        &door.rule.worker,
+        SHIM.into(),
+        &door.ssm_data,
+        &door.instance,
+    );
+    let watching = tokio::spawn(watch_workers(Arc::clone(&state), tripwire));
     let accepting = tokio::spawn(async move {
         let logins = Arc::new(Semaphore::new(MAX_LOGINS));
         loop {
@@ -302,6 +329,43 @@ fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Brok
         state,
         operator_uid,
         accepting,
+        watching,
+    }
+}
+
+/// Kills workers that go around the broker, and has the bastion end where that is not enough.
+async fn watch_workers(state: Arc<State>, mut tripwire: Tripwire) {
+    let mut looks = tokio::time::interval(tripwire::EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let tripped = match tripwire.look(|session| state.known().contains(session)) {
+            Ok(tripped) => tripped,
+            Err(error) => {
+                tracing::error!(%error, "session workers cannot be looked at");
+                continue;
+            }
+        };
+        for tripped in tripped {
+            if let Some(pid) = rustix::process::Pid::from_raw(tripped.pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            let (code, session) = (tripped.trip.code(), &tripped.session);
+            tracing::error!(alarm = true, code, session, trip = ?tripped.trip, "a session went around the broker");
+            let record = json!({
+                "code": code,
+                "ssm_session": session,
+                "pid": tripped.pid,
+                "trip": format!("{:?}", tripped.trip),
+            });
+            state.refused.fetch_add(1, Ordering::SeqCst);
+            if let Err(error) = state.recorder.record_json(Kind::Refusal, 0, &record) {
+                tracing::error!(code = error.code(), %error, "a tripwire's record was not kept");
+            }
+            if tripped.trip.ends_the_bastion() {
+                state.intrusion.store(true, Ordering::SeqCst);
+            }
+        }
     }
 }
 
@@ -392,6 +456,12 @@ impl<S: Shells> Door<S> {
         }
         let sender = received.credentials;
         let worker = process.worker().ok();
+        if let Some(worker) = &worker
+            && worker.program == self.rule.worker
+            && let Some(session) = &worker.argument
+        {
+            self.state.known().insert(session.clone());
+        }
         let state = worker
             .as_ref()
             .and_then(|worker| worker.argument.as_deref())

@@ -172,7 +172,7 @@ fn seal_reason(reason: CloseReason) -> SealReason {
         CloseReason::Deadline => SealReason::Deadline,
         CloseReason::Finished => SealReason::Finished,
         CloseReason::EvidenceLost => SealReason::EvidenceLost,
-        CloseReason::Redeemed => SealReason::Revoked,
+        CloseReason::Redeemed | CloseReason::Intrusion => SealReason::Revoked,
         CloseReason::Failed | CloseReason::Shutdown => SealReason::Failed,
     }
 }
@@ -183,7 +183,9 @@ fn message(reason: CloseReason) -> &'static str {
         CloseReason::Deadline => "The window is over. This session ends now.",
         CloseReason::Finished => "This grant was ended early. This session ends now.",
         CloseReason::EvidenceLost => "The record of this session cannot be kept. It ends now.",
-        CloseReason::Redeemed => "This bastion is not trusted any more. This session ends now.",
+        CloseReason::Redeemed | CloseReason::Intrusion => {
+            "This bastion is not trusted any more. This session ends now."
+        }
         CloseReason::Failed => "This bastion failed. This session ends now.",
         CloseReason::Shutdown => "This bastion is shutting down. This session ends now.",
     }

@@ -1,5 +1,6 @@
 //! The bastion's own packet filter, by uid: what the operator's processes may reach is the recorder's database
-//! endpoint and nothing else, and instance metadata is root's alone.
+//! endpoint and nothing else, and instance metadata is root's alone. The database's port is the agent's alone, by
+//! its group: amazon-ssm-agent runs as root, and a port-forwarding session dials from there.
 
 use crate::config::Config;
 use crate::failure::Coded;
@@ -18,6 +19,9 @@ pub(crate) enum FirewallError {
     /// The image has no such user.
     #[error("there is no user {0}")]
     NoUser(String),
+    /// The unit gives the agent no group of its own.
+    #[error("the agent has no group of its own, so the filter cannot know it")]
+    NoGroup,
     /// `nft` cannot be run.
     #[error("cannot run {NFT}")]
     Start(#[source] io::Error),
@@ -30,6 +34,7 @@ impl Coded for FirewallError {
     fn code(&self) -> &'static str {
         match self {
             Self::NoUser(_) => "user_missing",
+            Self::NoGroup => "group_missing",
             Self::Start(_) => "nft_missing",
             Self::Refused(_) => "nft_refused",
         }
@@ -40,10 +45,28 @@ impl Coded for FirewallError {
 ///
 /// # Errors
 /// When a user is missing or the kernel does not take the rules; nothing has changed then.
-pub(crate) async fn apply(config: &Config) -> Result<(), FirewallError> {
-    let operator = uid(&config.operator_user)?;
-    let ssm = uid(&config.ssm_user)?;
-    load(&rules(operator, ssm, config.sql_listen)).await
+pub(crate) async fn apply(config: &Config, database_port: u16) -> Result<(), FirewallError> {
+    let agent = rustix::process::getegid().as_raw();
+    if agent == 0 {
+        return Err(FirewallError::NoGroup);
+    }
+    let who = Who {
+        operator: uid(&config.operator_user)?,
+        ssm: uid(&config.ssm_user)?,
+        agent,
+    };
+    load(&rules(who, config.sql_listen, database_port)).await
+}
+
+/// Whom the filter knows.
+#[derive(Debug, Clone, Copy)]
+struct Who {
+    /// uid of the operator's shell.
+    operator: u32,
+    /// uid of the shim.
+    ssm: u32,
+    /// gid of the agent.
+    agent: u32,
 }
 
 fn uid(name: &str) -> Result<u32, FirewallError> {
@@ -80,7 +103,12 @@ async fn load(rules: &str) -> Result<(), FirewallError> {
 
 /// The rules' text. Nothing is forwarded; nothing comes in but answers, the loopback's own traffic and what an
 /// address needs to be had (DHCP, neighbour discovery, path MTU).
-fn rules(operator: u32, ssm: u32, endpoint: SocketAddr) -> String {
+fn rules(who: Who, endpoint: SocketAddr, database_port: u16) -> String {
+    let Who {
+        operator,
+        ssm,
+        agent,
+    } = who;
     let family = if endpoint.is_ipv4() { "ip" } else { "ip6" };
     let (address, port) = (endpoint.ip(), endpoint.port());
     let mut text = String::from("table inet powerpole\ndelete table inet powerpole\n");
@@ -98,6 +126,7 @@ fn rules(operator: u32, ssm: u32, endpoint: SocketAddr) -> String {
     meta skuid {ssm} reject with icmpx admin-prohibited
     ip daddr 169.254.169.254 meta skuid != 0 reject with icmpx admin-prohibited
     ip6 daddr fd00:ec2::254 meta skuid != 0 reject with icmpx admin-prohibited
+    oif != lo tcp dport {database_port} meta skgid != {agent} reject with icmpx admin-prohibited
   }}
   chain input {{
     type filter hook input priority filter; policy drop;
@@ -123,14 +152,21 @@ fn rules(operator: u32, ssm: u32, endpoint: SocketAddr) -> String {
 mod tests {
     use super::*;
 
+    const WHO: Who = Who {
+        operator: 1002,
+        ssm: 1001,
+        agent: 1000,
+    };
+
     #[test]
     fn the_operator_reaches_the_endpoint_and_metadata_is_roots() {
-        let rules = rules(1002, 1001, SocketAddr::from(([127, 0, 0, 1], 3306)));
+        let rules = rules(WHO, SocketAddr::from(([127, 0, 0, 1], 3306)), 3306);
         for line in [
             "meta skuid 1002 jump operator",
             "ip daddr 127.0.0.1 tcp dport 3306 accept\n    reject",
             "meta skuid 1001 reject",
             "ip daddr 169.254.169.254 meta skuid != 0 reject",
+            "oif != lo tcp dport 3306 meta skgid != 1000 reject",
             "policy drop;",
         ] {
             assert!(rules.contains(line), "{line}");
@@ -141,7 +177,12 @@ mod tests {
     fn the_kernel_takes_the_rules_twice_and_judges_by_uid() {
         // A network namespace of its own; without root or nft this says so.
         let script = r#"
-            ip link set lo up && echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 77
+            ip link set lo up && ip link add far type veth peer name near && ip link set far up && ip link set near up \
+                && ip addr add 10.9.9.1/24 dev near || exit 77
+            echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 77
+            far() { setpriv --reuid=0 --regid="$1" --clear-groups bash -c "timeout 0.5 bash -c 'exec 3<>/dev/tcp/10.9.9.2/3308'" 2>&1 \
+                | grep -q 'No route' && echo "$1 rejected" || echo "$1 passed"; }
+            far 0; far 1000
             python3 -m http.server 3306 --bind 127.0.0.1 >/dev/null 2>&1 & a=$!
             python3 -m http.server 3307 --bind 127.0.0.1 >/dev/null 2>&1 & b=$!
             try() { setpriv --reuid="$1" --clear-groups bash -c "exec 3<>/dev/tcp/127.0.0.1/$2" 2>/dev/null; }
@@ -154,7 +195,7 @@ mod tests {
             .args(["--net", "bash", "-c", script])
             .env(
                 "RULES",
-                rules(1002, 1001, SocketAddr::from(([127, 0, 0, 1], 3306))),
+                rules(WHO, SocketAddr::from(([127, 0, 0, 1], 3306)), 3308),
             )
             .output();
         let Some(output) = output
@@ -165,7 +206,7 @@ mod tests {
             return;
         };
         let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-        let expected = "0 3306 open\n0 3307 open\n1002 3306 open\n1002 3307 refused\n\
+        let expected = "0 rejected\n1000 passed\n0 3306 open\n0 3307 open\n1002 3306 open\n1002 3307 refused\n\
                         1001 3306 refused\n1001 3307 refused\n";
         assert_eq!(seen, expected);
     }

@@ -195,6 +195,9 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
         if *gate.borrow() == Gate::Ended {
             return CloseReason::EvidenceLost;
         }
+        if broker.intrusion() {
+            return CloseReason::Intrusion;
+        }
         let health = evidence.health();
         let now = clock::boottime();
         for due in schedule.due(now) {

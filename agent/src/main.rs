@@ -17,6 +17,7 @@ mod firewall;
 mod handoff;
 mod imds;
 mod lifecycle;
+mod mounts;
 mod password;
 mod patch;
 mod power;

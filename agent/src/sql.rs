@@ -232,18 +232,20 @@ async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, mut stop: watch::
 impl Endpoint {
     async fn attend(&self, client: TcpStream, peer: SocketAddr) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let uid = client
+        let found = client
             .local_addr()
-            .and_then(|own| peer::uid_of(peer, own))
+            .and_then(|own| peer::client_of(peer, own))
             .ok()
             .flatten();
+        let uid = found.map(|client| client.uid);
+        let session = found.map_or(0, peer::Client::session);
         let outcome = if uid == Some(self.operator_uid) {
-            connection::serve(self, number, client).await
+            connection::serve(self, connection::Whose { number, session }, client).await
         } else {
             Err(Trouble::Refused(SqlRefusal::OtherUser(uid)))
         };
         let recorded = match &outcome {
-            Ok(()) => self.note(number, "sql_closed", None),
+            Ok(()) => self.note(number, session, "sql_closed", None),
             Err(Trouble::Refused(refusal)) => {
                 tracing::warn!(
                     connection = number,
@@ -252,9 +254,9 @@ impl Endpoint {
                     "connection refused"
                 );
                 let record = json!({"code": refusal.code(), "connection": number, "uid": uid});
-                self.recorder.record_json(Kind::Refusal, 0, &record)
+                self.recorder.record_json(Kind::Refusal, session, &record)
             }
-            Err(trouble) => self.note(number, "sql_closed", Some(trouble.to_string())),
+            Err(trouble) => self.note(number, session, "sql_closed", Some(trouble.to_string())),
         };
         if let Err(error) = recorded {
             tracing::error!(code = error.code(), %error, "a connection's end was not recorded");
@@ -264,11 +266,12 @@ impl Endpoint {
     fn note(
         &self,
         number: u32,
+        session: u32,
         event: &str,
         why: Option<String>,
     ) -> Result<(), crate::evidence::EvidenceError> {
         let event = json!({"event": event, "connection": number, "why": why});
-        self.recorder.record_json(Kind::Event, 0, &event)
+        self.recorder.record_json(Kind::Event, session, &event)
     }
 }
 

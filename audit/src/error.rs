@@ -9,6 +9,8 @@ pub(crate) enum CheckError {
     Usage(String),
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not there: an export holds LINES.jsonl, LEDGER.json and ANCHORS.jsonl")]
+    NoLines { path: PathBuf },
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
     #[error("{path} already exists; evidence is never overwritten")]
@@ -35,7 +37,7 @@ impl CheckError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             CheckError::Usage(_) => "usage",
-            CheckError::Read { .. } => "read",
+            CheckError::Read { .. } | CheckError::NoLines { .. } => "read",
             CheckError::Write { .. } => "write",
             CheckError::Exists { .. } => "exists",
             CheckError::Ledger { .. } => "ledger-form",

@@ -16,9 +16,12 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
         .iter()
         .map(|(number, s)| {
             json!({
-                "session": number, "records": s.records, "bytes": s.bytes,
+                "session": number, "verdict": report.session_verdict(s).word(),
+                "started": s.started, "ended": s.ended, "records": s.records, "bytes": s.bytes,
                 "statements": s.statements, "output_bytes": s.output_bytes,
-                "withheld": s.withheld, "first_us": s.first_us, "last_us": s.last_us,
+                "input_bytes": s.input_bytes, "withheld": s.withheld,
+                "first_seq": s.first_seq, "last_seq": s.last_seq,
+                "first_us": s.first_us, "last_us": s.last_us,
             })
         })
         .collect();

@@ -25,7 +25,11 @@ const USAGE: u8 = 64;
 #[command(
     name = "powerpole",
     version,
-    about = "Verify and export PowerPole's session evidence; install its database side"
+    about = "Verify and export the evidence of PowerPole's sessions; install its side of a database",
+    after_help = "A first look:\n  \
+        powerpole export req-… --out evidence   fetches a request's lines, ledger item and anchors\n  \
+        powerpole verify evidence               says what they prove, without AWS\n\n\
+        Region, credentials and endpoints are those of the AWS command line."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,9 +38,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prove what a chain of evidence says, or say why it cannot be proven
+    /// Say what a session's evidence proves, or why it cannot be proven
     Verify(verify_command::Args),
-    /// Write a request's evidence into a directory that `verify` reads without AWS
+    /// Fetch a request's evidence into a directory that `verify` reads without AWS
     Export(export_command::Args),
     /// What the owner of a cluster installs once: print, apply, check or remove it
     Database(database_command::Args),
@@ -73,9 +77,14 @@ async fn run(command: Command) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            if error.is_usage() {
+                eprintln!("error: {}", error::chain(&error));
+                eprintln!("Try `powerpole help` or `powerpole verify --help`.");
+                return ExitCode::from(USAGE);
+            }
             eprintln!("could not check: {}", error::chain(&error));
             eprintln!("code: {}", error.code());
-            ExitCode::from(if error.is_usage() { USAGE } else { 2 })
+            ExitCode::from(2)
         }
     }
 }

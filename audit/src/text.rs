@@ -303,11 +303,19 @@ fn sessions(out: &mut String, report: &Report) {
         line(
             out,
             format_args!(
-                "  login {number:<4} {} records, {} statements, {} bytes shown, {} withheld, {} to {}",
+                "  login {number:<4} {}: {} records ({} to {}), {} bytes shown, {} typed, {}, {} to {}",
+                report.session_verdict(s).word(),
                 s.records,
-                s.statements,
+                s.first_seq,
+                s.last_seq,
                 s.output_bytes,
-                s.withheld,
+                s.input_bytes,
+                match (s.started, s.ended, s.withheld) {
+                    (_, _, withheld @ 1..) => format!("{withheld} withheld"),
+                    (true, true, _) => "from its start to its end".to_owned(),
+                    (true, false, _) => "no proven end".to_owned(),
+                    (false, ..) => "no proven start".to_owned(),
+                },
                 time(s.first_us),
                 time(s.last_us)
             ),

@@ -1,8 +1,8 @@
 //! `powerpole verify`: collects what is known, feeds the lines, prints the report.
 
 use std::{
-    fs::{self, File},
-    io::BufReader,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -23,37 +23,60 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "powerpole verify <DIR | REQUEST> [OPTIONS]\n       \
+        powerpole verify --file LINES --ledger FILE --anchors FILE [OPTIONS]",
+    after_help = EXIT_CODES
+)]
 pub(crate) struct Args {
-    /// Directory of an export, or a request id whose evidence is read from AWS
-    #[arg(conflicts_with = "file", required_unless_present = "file")]
+    /// Directory that `powerpole export` wrote, or a request id (req-…) whose evidence is read from AWS
+    #[arg(
+        value_name = "DIR | REQUEST",
+        conflicts_with = "file",
+        required_unless_present = "file"
+    )]
     target: Option<String>,
-    /// File of lines: {"timestamp":…,"message":…} a line, or the plain messages
-    #[arg(long)]
+    /// The record lines: one log event a line as `export` writes them, or the bare messages
+    #[arg(long, value_name = "LINES")]
     file: Option<PathBuf>,
-    /// Ledger item: a file with DynamoDB's typed JSON, or the word dynamodb
-    #[arg(long, value_name = "FILE|dynamodb")]
+    /// The request's ledger item: a file with DynamoDB's typed JSON, or `dynamodb` to fetch it
+    #[arg(long, value_name = "FILE | dynamodb")]
     ledger: Option<String>,
-    /// Anchors: a file with one object a line, or s3://bucket
-    #[arg(long, value_name = "FILE|s3://BUCKET")]
+    /// The anchors: a file with one object a line, or the bucket to fetch them from. Without anchors no
+    /// verdict is better than UNANCHORED
+    #[arg(long, value_name = "FILE | s3://BUCKET[/PREFIX]")]
     anchors: Option<String>,
-    /// Redaction manifests, one a line
-    #[arg(long)]
+    /// Manifests that say which payloads were withheld, by whom and why, one a line
+    #[arg(long, value_name = "FILE")]
     redactions: Option<PathBuf>,
-    /// Public key (base64) of a redactor that you trust; may be repeated
+    /// Public key (Base64) of somebody whom you trust to withhold payloads; may be repeated
     #[arg(long = "redactor", value_name = "KEY")]
     redactors: Vec<String>,
-    /// Request id, for --ledger dynamodb beside --file
-    #[arg(long)]
+    /// Request id for `--ledger dynamodb`, where only --file is given
+    #[arg(long, value_name = "REQUEST")]
     request: Option<String>,
-    /// Exit 1 also when there are lines that are not the chain's
+    /// Exit 1 also when there are lines that are not this chain's
     #[arg(long)]
     strict: bool,
-    /// Print one JSON object instead of text
+    /// Print one JSON object instead of text (docs/chain-format.md §11 lists its keys)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     aws: AwsArgs,
 }
+
+const EXIT_CODES: &str = "\
+Verdicts and exit codes:
+  0   VALID       sealed, complete, and anchored from genesis to seal
+      WITHHELD    the same, but payloads were withheld by somebody whom you trust
+  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it
+      UNSEALED    the bastion died before it could seal; the text says up to where all is proven
+      INCOMPLETE  records are missing that are known to have been
+      MALFORMED   records are missing, and there are lines that nobody can read
+      TAMPERED    something contradicts the chain; the text says which record and which rule
+      WITHHELD    payloads are withheld, and no manifest that you trust says so
+  2   no verdict: something could not be read or fetched
+  64  wrong usage";
 
 /// Where evidence lies in AWS, where the ledger item does not say so.
 #[derive(clap::Args)]
@@ -128,14 +151,16 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     let (report, overwritten) = match (&args.target, &args.file) {
         (Some(target), _) if Path::new(target).is_dir() => {
             let directory = Path::new(target);
+            let lines = directory.join(export::LINES);
+            if !lines.exists() {
+                return Err(CheckError::NoLines { path: lines });
+            }
             let beside = beside_directory(args, directory).await?;
-            from_file(args, &directory.join(export::LINES), beside)?
+            from_file(args, &lines, beside)?
         }
         (Some(target), _) if target.starts_with("req-") => from_aws(args, target).await?,
         (Some(target), _) => {
-            return Err(CheckError::Usage(format!(
-                "{target} is neither a directory nor a request id"
-            )));
+            return Err(CheckError::Usage(not_a_target(target)));
         }
         (None, Some(file)) => {
             let beside = beside_file(args).await?;
@@ -152,6 +177,16 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     Ok(code)
 }
 
+fn not_a_target(target: &str) -> String {
+    if Path::new(target).is_file() {
+        format!(
+            "{target} is a file: give the directory of the export, or --file {target} with --ledger and --anchors"
+        )
+    } else {
+        format!("{target} is neither a directory that is here nor a request id (req-…)")
+    }
+}
+
 fn from_file(args: &Args, path: &Path, beside: Beside) -> Result<(Report, u64), CheckError> {
     let (inputs, overwritten) = inputs(args, beside)?;
     let wrong = |source| CheckError::Read {
@@ -160,7 +195,7 @@ fn from_file(args: &Args, path: &Path, beside: Beside) -> Result<(Report, u64), 
     };
     let file = File::open(path).map_err(wrong)?;
     let mut verifier = Verifier::new(inputs);
-    lines::feed(&mut BufReader::with_capacity(1 << 18, file), &mut verifier).map_err(wrong)?;
+    lines::feed(file, &mut verifier).map_err(wrong)?;
     Ok((verifier.finish(), overwritten))
 }
 
@@ -279,11 +314,24 @@ fn inputs(args: &Args, beside: Beside) -> Result<(Inputs, u64), CheckError> {
     Ok((inputs, overwritten))
 }
 
+/// A ledger item, a day's anchors or manifests: none is longer, and what is must not fill the memory.
+const LONGEST_BESIDE: u64 = 8 << 20;
+
 fn read(path: &Path) -> Result<Vec<u8>, CheckError> {
-    fs::read(path).map_err(|source| CheckError::Read {
+    let wrong = |source| CheckError::Read {
         path: path.to_owned(),
         source,
-    })
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_BESIDE + 1).read_to_end(&mut bytes))
+        .map_err(wrong)?;
+    if bytes.len() as u64 > LONGEST_BESIDE {
+        return Err(wrong(io::Error::other(format!(
+            "longer than {LONGEST_BESIDE} bytes"
+        ))));
+    }
+    Ok(bytes)
 }
 
 fn read_item(path: &Path) -> Result<Item, CheckError> {

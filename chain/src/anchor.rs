@@ -6,7 +6,7 @@
 //! The three texts hold `[A-Za-z0-9._:/@-]` only, so that nothing needs an escape. An anchor is
 //! written only when the log service has accepted every line up to its record.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ::base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{cursor::Cursor, digest::Hash, genesis::is_plain, line::MAX_NUMBER};
 

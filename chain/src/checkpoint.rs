@@ -218,12 +218,11 @@ pub(crate) fn sign(
     payload
 }
 
-/// True when the signature is the key's own, by the strict rules (no small-order points).
-#[allow(clippy::too_many_arguments)]
+/// True when the payload ends in the key's own signature, by the strict rules (no small-order points).
 pub(crate) fn is_signed_by(
     public: &[u8; 32],
-    body: &CheckpointBody,
-    signature: &[u8; 64],
+    kind: Kind,
+    payload: &[u8],
     genesis: &Hash,
     seq: u64,
     t_us: u64,
@@ -232,7 +231,10 @@ pub(crate) fn is_signed_by(
     let Ok(key) = VerifyingKey::from_bytes(public) else {
         return false;
     };
-    let message = message(body.kind(), genesis, seq, t_us, salt, &body.encode());
+    let Some((body, signature)) = payload.split_last_chunk::<64>() else {
+        return false;
+    };
+    let message = message(kind, genesis, seq, t_us, salt, body);
     key.verify_strict(&message, &Signature::from_bytes(signature))
         .is_ok()
 }

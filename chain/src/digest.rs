@@ -52,14 +52,22 @@ pub fn link_hash(
     session: u32,
     len: u32,
 ) -> Hash {
-    let mut sha = Sha256::new();
-    sha.update(TAG_LINK);
-    sha.update(previous);
-    sha.update(digest);
-    sha.update(seq.to_be_bytes());
-    sha.update(t_us.to_be_bytes());
-    sha.update([kind.byte(), 0]);
-    sha.update(session.to_be_bytes());
-    sha.update(len.to_be_bytes());
-    sha.finalize().into()
+    let mut bytes = [0u8; 106];
+    let mut rest = bytes.as_mut_slice();
+    put(&mut rest, TAG_LINK);
+    put(&mut rest, previous);
+    put(&mut rest, digest);
+    put(&mut rest, &seq.to_be_bytes());
+    put(&mut rest, &t_us.to_be_bytes());
+    put(&mut rest, &[kind.byte(), 0]);
+    put(&mut rest, &session.to_be_bytes());
+    put(&mut rest, &len.to_be_bytes());
+    Sha256::digest(bytes).into()
+}
+
+fn put(rest: &mut &mut [u8], part: &[u8]) {
+    if let Some((head, tail)) = std::mem::take(rest).split_at_mut_checked(part.len()) {
+        head.copy_from_slice(part);
+        *rest = tail;
+    }
 }

@@ -6,6 +6,7 @@
 //! are transport with exactly one spelling.
 
 mod anchor;
+mod base64;
 mod checkpoint;
 mod cursor;
 mod digest;

@@ -10,10 +10,11 @@
 //! follows (`p`), so its own hash needs nothing but the line, and lines that others wrote into the
 //! stream cost no more than one look each.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ::base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     anchor::{Anchor, AnchorKind},
+    base64::{decode, decode_16, decode_32},
     cursor::Cursor,
     digest::{Hash, genesis_hash, link_hash, payload_digest},
     genesis::Genesis,
@@ -256,6 +257,74 @@ pub fn parse_line(line: &[u8]) -> Result<Parsed, LineError> {
 }
 
 fn read(line: &[u8]) -> Option<Parsed> {
+    let scanned = scan(line)?;
+    let payload = |text: &[u8]| {
+        let mut scratch = Vec::new();
+        decode_payload(text, &mut scratch).map(<[u8]>::to_vec)
+    };
+    let (previous, content) = match scanned.body {
+        Body::Frame { payload: text } => {
+            return Some(Parsed::Unsealed(Unsealed {
+                n: scanned.number,
+                t_us: scanned.t_us,
+                kind: scanned.kind,
+                session: scanned.session,
+                payload: payload(text)?,
+            }));
+        }
+        Body::Full {
+            previous,
+            salt,
+            payload: text,
+        } => {
+            let payload = payload(text)?;
+            (previous, Content::Full { salt, payload })
+        }
+        Body::Withheld {
+            previous,
+            len,
+            digest,
+        } => (previous, Content::Withheld { len, digest }),
+    };
+    Some(Parsed::Record(Record {
+        seq: scanned.number,
+        t_us: scanned.t_us,
+        kind: scanned.kind,
+        session: scanned.session,
+        previous,
+        content,
+    }))
+}
+
+/// A line taken apart, its payload still in Base64.
+pub(crate) struct Scanned<'a> {
+    /// `s` or `u`.
+    pub(crate) number: u64,
+    pub(crate) t_us: u64,
+    pub(crate) kind: Kind,
+    pub(crate) session: u32,
+    pub(crate) body: Body<'a>,
+}
+
+/// What the three forms of a line hold. A payload's text may be anything: decoding it is the last check.
+pub(crate) enum Body<'a> {
+    Full {
+        previous: Hash,
+        salt: [u8; 16],
+        payload: &'a [u8],
+    },
+    Withheld {
+        previous: Hash,
+        len: u32,
+        digest: Hash,
+    },
+    Frame {
+        payload: &'a [u8],
+    },
+}
+
+/// Takes a line of at most [`MAX_LINE`] bytes apart.
+pub(crate) fn scan(line: &[u8]) -> Option<Scanned<'_>> {
     let mut c = Cursor(line);
     c.literal(b"{\"v\":1,\"")?;
     let sealed = match c.u8()? {
@@ -271,74 +340,69 @@ fn read(line: &[u8]) -> Option<Parsed> {
     let kind = Kind::from_byte(c.u8()?)?;
     c.literal(b"\",\"n\":")?;
     let session = u32::try_from(c.decimal(u64::from(u32::MAX))?).ok()?;
-    if !sealed {
-        if kind.is_structural() {
-            return None;
-        }
-        c.literal(b",\"d\":\"")?;
-        let payload = bytes(&mut c, MAX_PAYLOAD)?;
-        c.literal(b"\"}")?;
-        c.is_empty().then_some(())?;
-        return Some(Parsed::Unsealed(Unsealed {
-            n: number,
-            t_us,
-            kind,
-            session,
-            payload,
-        }));
-    }
-    c.literal(b",\"p\":\"")?;
-    let previous: Hash = exact(&mut c)?;
-    let content = if c.literal(b"\",\"z\":\"").is_some() {
-        let salt = exact(&mut c)?;
-        c.literal(b"\",\"d\":\"")?;
-        Content::Full {
-            salt,
-            payload: bytes(&mut c, MAX_PAYLOAD)?,
-        }
+    let body = if sealed {
+        sealed_body(&mut c)?
     } else {
-        c.literal(b"\",\"l\":")?;
-        let len = u32::try_from(c.decimal(MAX_PAYLOAD as u64)?).ok()?;
-        c.literal(b",\"w\":\"")?;
-        Content::Withheld {
-            len,
-            digest: exact(&mut c)?,
+        c.literal(b",\"d\":\"")?;
+        Body::Frame {
+            payload: c.0.strip_suffix(b"\"}")?,
         }
     };
-    c.literal(b"\"}")?;
-    c.is_empty().then_some(())?;
-    let record = Record {
-        seq: number,
+    let scanned = Scanned {
+        number,
         t_us,
         kind,
         session,
-        previous,
-        content,
+        body,
     };
-    is_possible(&record).then_some(Parsed::Record(record))
+    is_possible(&scanned).then_some(scanned)
 }
 
-/// Record 0 is the genesis and nothing else is; what carries the chain is never withheld and
-/// belongs to no session.
-fn is_possible(record: &Record) -> bool {
-    let genesis = record.kind == Kind::Genesis;
-    if genesis != (record.seq == 0) || genesis != (record.previous == [0; 32]) {
+fn sealed_body<'a>(c: &mut Cursor<'a>) -> Option<Body<'a>> {
+    c.literal(b",\"p\":\"")?;
+    let previous = decode_32(&c.array()?)?;
+    if c.literal(b"\",\"z\":\"").is_some() {
+        let salt = decode_16(&c.array()?)?;
+        c.literal(b"\",\"d\":\"")?;
+        return Some(Body::Full {
+            previous,
+            salt,
+            payload: c.0.strip_suffix(b"\"}")?,
+        });
+    }
+    c.literal(b"\",\"l\":")?;
+    let len = u32::try_from(c.decimal(MAX_PAYLOAD as u64)?).ok()?;
+    c.literal(b",\"w\":\"")?;
+    let digest = decode_32(&c.array()?)?;
+    c.literal(b"\"}")?;
+    c.is_empty().then_some(Body::Withheld {
+        previous,
+        len,
+        digest,
+    })
+}
+
+/// Record 0 is the genesis and nothing else is; what carries the chain is never withheld, belongs to
+/// no session and is never a frame.
+fn is_possible(scanned: &Scanned<'_>) -> bool {
+    let (previous, full) = match &scanned.body {
+        Body::Frame { .. } => return !scanned.kind.is_structural(),
+        Body::Full { previous, .. } => (previous, true),
+        Body::Withheld { previous, .. } => (previous, false),
+    };
+    let genesis = scanned.kind == Kind::Genesis;
+    if genesis != (scanned.number == 0) || genesis != (*previous == [0; 32]) {
         return false;
     }
-    if record.kind.is_structural() {
-        return record.session == 0 && matches!(record.content, Content::Full { .. });
+    !scanned.kind.is_structural() || (scanned.session == 0 && full)
+}
+
+/// A payload's bytes, in a buffer that is used again and again.
+pub(crate) fn decode_payload<'a>(text: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    if text.len() > MAX_PAYLOAD.div_ceil(3) * 4 {
+        return None;
     }
-    true
-}
-
-fn bytes(c: &mut Cursor<'_>, max: usize) -> Option<Vec<u8>> {
-    let text = c.until_quote(max.div_ceil(3) * 4)?;
-    let decoded = STANDARD.decode(text).ok()?;
-    (decoded.len() <= max).then_some(decoded)
-}
-
-fn exact<const N: usize>(c: &mut Cursor<'_>) -> Option<[u8; N]> {
-    bytes(c, N)?.try_into().ok()
+    decode(text, scratch).filter(|bytes| bytes.len() <= MAX_PAYLOAD)
 }
 
 #[cfg(test)]

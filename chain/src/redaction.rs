@@ -7,7 +7,7 @@
 //! ```
 //! Whether a redactor's key is trusted is the auditor's decision: the verifier gets the keys.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ::base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::{

@@ -166,6 +166,8 @@ pub enum CloseReason {
     EvidenceLost,
     /// The handoff's token was redeemed twice.
     Redeemed,
+    /// A session went around the broker.
+    Intrusion,
     /// A step failed after the account had been opened.
     Failed,
     /// The machine was told to shut down.

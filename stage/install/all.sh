@@ -1,22 +1,44 @@
 #!/usr/bin/env bash
 # Installs what the local stage runs on. `all.sh --list` says what that is; `all.sh PART…` installs some of it.
-# Safe to run again: what is there stays, and a second run says nothing.
+# Safe to run again: what is there stays, and a second run says nothing. The first run shows the list before it begins.
 . "$(dirname "$0")/lib.sh"
 
 PARTS=(apt repo python mysql mariadb browser image-base)
 
 list() {
     cat <<LIST
-part      from                       download   on disk  first run  what it is
-apt       Debian 12 (installed)         60 MB    220 MB       60 s  $(awk '!/^#|^$/ {printf "%s ", $1}' "$INSTALL_DIR/apt.txt")
-repo      made here (in the cache)       0 MB      1 MB        1 s  the dnf repository that a bastion patches itself from
-python    PyPI (in the cache)           70 MB    480 MB       30 s  moto, awscli, slack_sdk
-mysql     Debian sid (in the cache)     66 MB    500 MB       12 s  MySQL 9.7, run through its own ld.so
-mariadb   Debian 12 (in the cache)      20 MB    140 MB        5 s  MariaDB 10.11 with server_audit
-browser   Debian 12, npm               100 MB    380 MB       60 s  Chromium, playwright-core (browser tests only)
-image-base Debian 12 (in the cache)    110 MB    450 MB       70 s  the bastion's root before the bake (image.sh)
-The cache is $CACHE; POWERPOLE_CACHE names another. Nothing is enabled or started.
+part        download  on disk  first run  what it is
+apt            60 MB   220 MB       60 s  Debian packages, installed; named below
+repo            0 MB     1 MB        1 s  the dnf repository that a bastion patches from
+python         70 MB   480 MB       30 s  PyPI: moto (AWS), the AWS CLI, slack_sdk
+mysql          66 MB   500 MB       12 s  MySQL 9.7 of Debian sid, only unpacked
+mariadb        20 MB   140 MB        5 s  MariaDB 10.11 with server_audit, only unpacked
+browser       100 MB   450 MB       60 s  Debian: Chromium, node; npm: playwright-core,
+                                          @slack/bolt; for browser tests and pictures
+image-base    110 MB   450 MB       70 s  the bastion's root (Debian)
+together      430 MB   2.3 GB      4 min
+Building PowerPole comes after that: about 8 minutes on two cores, 8 GB.
+
+Packages of Debian 12: $(awk '!/^#|^$/ {printf "%s ", $1}' "$INSTALL_DIR/apt.txt" | fold -s -w 78 | sed '2,$s/^/  /')
+Everything else goes into $CACHE
+(POWERPOLE_CACHE names another folder). Nothing is enabled or started.
 LIST
+}
+
+# Before anything is installed for the first time, and only then.
+announce() {
+    local told=$CACHE/.announced part
+    [ ! -e "$told" ] || return 0
+    touch "$told"
+    for part in apt repo python mysql mariadb browser; do
+        if [ ! -e "$CACHE/parts.d/$part" ]; then
+            say "This is about to be installed, once, where it is not there already:"
+            say ""
+            list >&2
+            say ""
+            return 0
+        fi
+    done
 }
 
 case ${1:-} in
@@ -27,4 +49,5 @@ for part in "$@"; do
     case " ${PARTS[*]} " in *" $part "*) ;; *) say "no such part: $part (parts: ${PARTS[*]})"; exit 2 ;; esac
 done
 [ $# -gt 0 ] || set -- "${PARTS[@]}"
+announce
 for part in "$@"; do bash "$INSTALL_DIR/$part.sh" >/dev/null; done

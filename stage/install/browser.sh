@@ -28,7 +28,7 @@ if [ ! -e "$modules/.complete" ]; then
         rm -rf "$modules"
         mkdir -p "$modules"
         cp "$manifest" "$modules/package.json"
-        timed "npm: playwright-core and Slack's types" \
+        timed "npm: playwright-core, @slack/bolt, @slack/types, typescript" \
             npm install --prefix "$modules" --no-audit --no-fund --no-progress --ignore-scripts ||
             { rm -rf "$modules"; part_skipped browser "npm could not install stage/install/browser-package.json"; exit 0; }
         touch "$modules/.complete"

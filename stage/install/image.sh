@@ -95,9 +95,19 @@ rm -rf "$image"
 timed "image: stubs, bake and its tests" unshare --mount --propagation private bash -euo pipefail -c assemble || { rm -rf "$image"; part_skipped image "ami/bake.sh or ami/test.sh failed"; exit 1; }
 rm -rf "$root" "$work" "$image/overlay"
 
-# Of older roots the three newest stay, and whatever is mounted somewhere.
-find "$CACHE" -maxdepth 1 -type d -name 'image-*' -not -name 'image-base-*' -printf '%T@ %p\n' | sort -rn | tail -n +4 |
-    while read -r _ old; do
-        [ "$old" = "$image" ] || grep -qF "$old/" /proc/mounts || rm -rf "$old"
+# A layer goes when it was not asked for since an hour, no running stage names it for its next machine (each stage that
+# runs has a file in /run/powerpole/stages that holds its folder), and nothing of it is mounted.
+in_use() {
+    local stage folder
+    for stage in /run/powerpole/stages/*; do
+        [ -f "$stage" ] || continue
+        folder=$(cat "$stage")
+        if grep -qsF "$1/" "$folder/images.json"; then return 0; fi
+    done
+    grep -qF "$1/" /proc/mounts
+}
+find "$CACHE" -maxdepth 2 -path "$CACHE/image-*/.complete" -not -path "$CACHE/image-base-*" -mmin +60 -printf '%h\n' |
+    while read -r old; do
+        in_use "$old" || rm -rf "$old"
     done
 finish

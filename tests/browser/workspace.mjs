@@ -2,29 +2,24 @@
 //
 //   node workspace.mjs --stage-binary PATH [--screenshots DIR] [--chromium PATH]
 //
-// playwright-core is looked up beside this file or in $NODE_MODULES. Exit code 0 only if every step
-// held. Ends only what it started.
+// playwright-core is looked up in $NODE_MODULES. Exit code 0 only if every step held. Ends only what it
+// started.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { FakeControl } from "./fake_control.mjs";
+import { PEOPLE, faintTexts, launch } from "./browser.mjs";
 
 const { values: options } = parseArgs({ options: {
   "stage-binary": { type: "string" },
   screenshots: { type: "string" },
   chromium: { type: "string", default: "/usr/bin/chromium" },
 } });
-const modules = process.env.NODE_MODULES ? join(process.env.NODE_MODULES, "x.js") : import.meta.url;
-const { chromium } = createRequire(modules)("playwright-core");
-
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const SECRET = "signing-secret-of-the-test";
 const TOKEN = "xoxb-of-the-test";
 const HOSTILE = `<img src=x onerror="window.owned=1"><script>window.owned=1</script> & "quotes"`;
@@ -64,41 +59,12 @@ async function waitFor(check, what) {
   throw new Error(`waited in vain for ${what}`);
 }
 
-// Runs in the page: visible texts with a contrast below 4.5 (3 if large), and how many were looked at.
-function faintTexts() {
-  const parts = (colour) => (colour.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const colour = parts(getComputedStyle(at).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0.99) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  let looked = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode.parentElement;
-    const words = walker.currentNode.textContent.trim();
-    if (!words || !node.checkVisibility({ opacityProperty: true }) || node.closest(".hidden, option, .gutter, .skip, noscript, [aria-hidden]")) continue;
-    const style = getComputedStyle(node);
-    const [a, b] = [light(parts(style.color)), light(ground(node))].sort((x, y) => y - x);
-    const contrast = (a + 0.05) / (b + 0.05);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
-    looked += 1;
-    if (contrast < (large ? 3 : 4.5)) faint.push(`${words.slice(0, 40)}: ${contrast.toFixed(2)}`);
-  }
-  return [faint, looked];
-}
-
 async function main() {
   await control.start();
   stage = spawn(options["stage-binary"], ["workspace", "--listen", `127.0.0.1:${port}`, "--control", `http://127.0.0.1:${control.port}`,
     "--signing-secret-file", join(folder, "secret"), "--bot-token-file", join(folder, "token"), "--state", join(folder, "state")], { stdio: ["ignore", "ignore", "inherit"] });
   await waitFor(() => fetch(`${base}/_stage/health`).then((a) => a.ok, () => false), "the workspace");
-  browser = await chromium.launch({ executablePath: options.chromium, args: FLAGS });
+  browser = await launch(options.chromium);
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, colorScheme: "light", locale: "en-GB", timezoneId: "UTC" });
   const page = await context.newPage();
   page.setDefaultTimeout(8000);
@@ -106,8 +72,7 @@ async function main() {
   page.on("pageerror", (error) => problems.push(String(error)));
   page.on("request", (request) => { if (!request.url().startsWith(base) && !request.url().startsWith("data:")) problems.push(`outside request: ${request.url()}`); });
   const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`) });
-  const ids = { alice: "U0ALICE0001", bob: "U0BOB000001", carol: "U0CAROL0001", mallory: "U0MALLORY01" };
-  const actAs = (name) => page.selectOption("#who-select", ids[name]);
+  const actAs = (name) => page.selectOption("#who-select", PEOPLE[name]);
   const places = { all: '[data-place=C0POWERPOLE]', approvals: '[data-place=C0APPROVALS]', dm: "#dms .place" };
   const place = (name) => page.click(places[name]);
   const dialog = page.locator("dialog.modal:not(.small)");

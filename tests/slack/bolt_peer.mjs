@@ -3,7 +3,7 @@
 //
 //   node bolt_peer.mjs --stage-binary PATH
 //
-// @slack/bolt is looked up beside this file or in $NODE_MODULES. Exit code 0 only if every step held.
+// @slack/bolt is looked up in $NODE_MODULES. Exit code 0 only if every step held.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -118,6 +118,7 @@ try {
   await up();
   assert.equal((await act("command", { user: "alice", channel: "#powerpole", text: "/powerpole" })).error, "dispatch_failed");
   console.log("ok  a wrong signing secret is refused by bolt");
+  console.log("5 steps held");
   code = 0;
 } catch (error) {
   console.error("FAILED:", error, seen.error);

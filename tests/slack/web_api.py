@@ -4,7 +4,7 @@
     web_api.py --stage-binary PATH
 
 Starts a workspace of its own and a control that checks signatures with slack_sdk's verifier. Needs
-slack_sdk (see requirements.txt). Exit code 0 only if every step held.
+slack_sdk, from the virtual environment of stage/install/python.txt. Exit code 0 only if every step held.
 """
 
 import argparse

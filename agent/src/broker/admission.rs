@@ -201,6 +201,7 @@ mod tests {
                 session_id: "alice-1".to_owned(),
                 owner: ALICE.to_owned(),
                 document: "SSM-SessionManagerRunShell".to_owned(),
+                plugin: "Standard_Stream".to_owned(),
             }),
         }
     }

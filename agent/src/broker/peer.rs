@@ -129,6 +129,8 @@ pub(crate) struct SessionState {
     pub(crate) owner: String,
     /// The session document's name.
     pub(crate) document: String,
+    /// What the document asks for: `Standard_Stream`, `InteractiveCommands`, `Port` and the like.
+    pub(crate) plugin: String,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +139,15 @@ struct StateFile {
     document_information: DocumentInformation,
     #[serde(default)]
     document_type: String,
+    #[serde(default)]
+    instance_plugins_information: Vec<Plugin>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Plugin {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +192,12 @@ pub(crate) fn session_state(root: &Path, instance: &str, id: &str) -> io::Result
         session_id: state.document_information.document_id,
         owner: state.document_information.session_owner,
         document: state.document_information.document_name,
+        plugin: state
+            .instance_plugins_information
+            .into_iter()
+            .next()
+            .map(|plugin| plugin.name)
+            .unwrap_or_default(),
     })
 }
 

@@ -120,6 +120,11 @@ fn answer(question: &Question) -> ExitCode {
 
 /// Runs the shim with the arguments that follow `sh`.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    // Started under another uid than its own by a hostile document, it must not be a process to be taken over.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        say(&format!("this session cannot be protected ({error})."));
+        return ExitCode::FAILURE;
+    }
     let parent = getppid().map(program_of).unwrap_or_default();
     let has_terminal = rustix::termios::isatty(io::stdin())
         || rustix::termios::isatty(io::stdout())

@@ -37,17 +37,26 @@ pub(crate) enum Trouble {
     Refused(SqlRefusal),
 }
 
+/// Which connection this is, and in which login its client runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose {
+    /// The connection's number.
+    pub(super) number: u32,
+    /// The login's number; 0 when it is not known.
+    pub(super) session: u32,
+}
+
 /// Serves one client to its end.
 pub(super) async fn serve(
     endpoint: &Endpoint,
-    number: u32,
+    whose: Whose,
     client: TcpStream,
 ) -> Result<(), Trouble> {
-    let login = tokio::time::timeout(LOGIN_WITHIN, log_in(endpoint, number, client));
+    let login = tokio::time::timeout(LOGIN_WITHIN, log_in(endpoint, whose, client));
     let (client, server) = login
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    relay(endpoint, number, client, server).await
+    relay(endpoint, whose, client, server).await
 }
 
 type ClientTls = tokio_rustls::server::TlsStream<TcpStream>;
@@ -57,7 +66,7 @@ type ServerTls = tokio_rustls::client::TlsStream<TcpStream>;
 /// sequence numbers stay the same and the rest needs no rewriting.
 async fn log_in(
     endpoint: &Endpoint,
-    number: u32,
+    whose: Whose,
     mut client: TcpStream,
 ) -> Result<(ClientTls, ServerTls), Trouble> {
     client.set_nodelay(true)?;
@@ -115,18 +124,20 @@ async fn log_in(
     }
     let event = json!({
         "event": "sql_login",
-        "connection": number,
+        "connection": whose.number,
         "user": login_user(&login.payload),
         "capabilities": asked,
     });
-    endpoint.recorder.record_json(Kind::Event, 0, &event)?;
+    endpoint
+        .recorder
+        .record_json(Kind::Event, whose.session, &event)?;
     login.write(&mut server).await?;
     Ok((client, server))
 }
 
 async fn relay(
     endpoint: &Endpoint,
-    number: u32,
+    whose: Whose,
     client: ClientTls,
     server: ServerTls,
 ) -> Result<(), Trouble> {
@@ -136,15 +147,15 @@ async fn relay(
     tokio::select! {
         // Statements first: an answer can only be told of when its statement is known.
         biased;
-        ended = pass_statements(endpoint, number, from_client, to_server, expected) => ended,
-        ended = pass_answers(endpoint, number, from_server, to_client, expecting) => ended,
+        ended = pass_statements(endpoint, whose, from_client, to_server, expected) => ended,
+        ended = pass_answers(endpoint, whose, from_server, to_client, expecting) => ended,
     }
 }
 
 /// Client to server: each piece is in the spool before a byte of it is passed on.
 async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     endpoint: &Endpoint,
-    number: u32,
+    whose: Whose,
     mut client: ReadHalf<T>,
     mut server: WriteHalf<U>,
     expected: mpsc::UnboundedSender<u64>,
@@ -166,9 +177,11 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
             .take(bytes, |piece| pieces.push(piece))
             .map_err(io::Error::other)?;
         for piece in pieces.drain(..) {
-            endpoint
-                .recorder
-                .record(Kind::Statement, 0, &piece.payload(number))?;
+            endpoint.recorder.record(
+                Kind::Statement,
+                whose.session,
+                &piece.payload(whose.number),
+            )?;
             if piece.answered {
                 // Nobody listens when the other direction has ended, and this one ends with it.
                 let _ = expected.send(piece.statement);
@@ -185,7 +198,7 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
 /// Server to client.
 async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     endpoint: &Endpoint,
-    number: u32,
+    whose: Whose,
     mut server: ReadHalf<T>,
     mut client: WriteHalf<U>,
     mut expecting: mpsc::UnboundedReceiver<u64>,
@@ -206,12 +219,12 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         answers.take(bytes, |statement, outcome| told.push((statement, outcome)));
         for (statement, mut outcome) in told.drain(..) {
             if let Some(fields) = outcome.as_object_mut() {
-                fields.insert("connection".to_owned(), number.into());
+                fields.insert("connection".to_owned(), whose.number.into());
                 fields.insert("statement".to_owned(), statement.into());
             }
             endpoint
                 .recorder
-                .record_json(Kind::StatementResult, 0, &outcome)?;
+                .record_json(Kind::StatementResult, whose.session, &outcome)?;
         }
         client.write_all(bytes).await?;
         client.flush().await?;

@@ -3,6 +3,7 @@
 use super::{
     intake::Verifier,
     report::{Report, Rule, Verdict},
+    tree::Tree,
 };
 
 pub(super) fn judge(mut v: Verifier) -> Report {
@@ -41,7 +42,7 @@ pub(super) fn judge(mut v: Verifier) -> Report {
     } else {
         Verdict::Valid
     };
-    if !v.sealed && v.report.findings.is_empty() && v.store.evicted > 0 {
+    if !v.sealed && v.report.findings.is_empty() && v.store.evicted() > 0 {
         v.give_up(
             "no seal was reached, and more lines than the window holds do not join the chain",
         );
@@ -79,7 +80,7 @@ fn tail(v: &mut Verifier) -> bool {
         return false;
     }
     let tree = v.tree();
-    v.report.unproven += tree.members.len() as u64;
+    v.report.unproven += tree.len();
     let mut incomplete = false;
     let mut missing_to = None;
     let later: Vec<_> = v
@@ -89,11 +90,11 @@ fn tail(v: &mut Verifier) -> bool {
         .copied()
         .collect();
     for known in later {
-        if tree.members.contains_key(&known.head) {
+        if v.holds(&tree, &known.head) {
             continue;
         }
         incomplete = true;
-        if let Some(seq) = v.contender(&tree, known.seq, Some(known.head)) {
+        if let Some(seq) = v.contender(&tree, known.seq, &known.head) {
             let (rule, detail) = if seq != known.seq {
                 (
                     Rule::RecordAltered,
@@ -134,9 +135,9 @@ fn tail(v: &mut Verifier) -> bool {
 
 /// Without anchors nobody can tell a foreign line from one that should have joined: what does not
 /// join counts against the chain.
-fn unanchored_tail(v: &mut Verifier, tree: &super::settle::Tree, reached: u64, epoch: u32) -> bool {
+fn unanchored_tail(v: &mut Verifier, tree: &Tree, reached: u64, epoch: u32) -> bool {
     let ends = v.store.controls_of(epoch);
-    let unsigned = ends.iter().find(|hash| tree.members.contains_key(*hash));
+    let unsigned = ends.iter().find(|hash| v.holds(tree, hash));
     if let Some(seq) = unsigned
         .and_then(|hash| v.store.node(hash))
         .map(|node| node.seq)
@@ -149,5 +150,5 @@ fn unanchored_tail(v: &mut Verifier, tree: &super::settle::Tree, reached: u64, e
     }
     v.store
         .nodes()
-        .any(|(hash, node)| !node.proven && node.seq > reached && !tree.members.contains_key(hash))
+        .any(|(number, node)| !node.proven() && node.seq > reached && !tree.holds_number(number))
 }

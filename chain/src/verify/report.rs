@@ -168,6 +168,28 @@ pub struct SealSummary {
     pub reason: SealReason,
 }
 
+/// What can be said of one login by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionVerdict {
+    /// It began and ended, and all in between is there and proven.
+    Proven,
+    /// The same, but payloads are withheld.
+    Withheld,
+    /// It has no proven end, or a hole or a contradiction lies before its end.
+    Incomplete,
+}
+
+impl SessionVerdict {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionVerdict::Proven => "PROVEN",
+            SessionVerdict::Withheld => "WITHHELD",
+            SessionVerdict::Incomplete => "INCOMPLETE",
+        }
+    }
+}
+
 /// What was proven of one login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionTally {
@@ -179,8 +201,18 @@ pub struct SessionTally {
     pub statements: u64,
     /// Bytes that the screen showed.
     pub output_bytes: u64,
+    /// Payload bytes of input records.
+    pub input_bytes: u64,
     /// Withheld payloads among them.
     pub withheld: u64,
+    /// Its start is proven.
+    pub started: bool,
+    /// Its end is proven.
+    pub ended: bool,
+    /// First proven record.
+    pub first_seq: u64,
+    /// Last proven record.
+    pub last_seq: u64,
     /// Time of the first proven record.
     pub first_us: u64,
     /// Time of the last proven record.
@@ -286,6 +318,18 @@ impl Report {
         };
         let strange = self.foreign + self.unreadable + self.unsealed > 0;
         u8::from(!good || (strict && strange))
+    }
+
+    /// What can be said of one login, whatever becomes of the rest of the chain.
+    pub fn session_verdict(&self, session: &SessionTally) -> SessionVerdict {
+        let proven = session.started
+            && session.ended
+            && self.proven_to.is_some_and(|seq| session.last_seq <= seq);
+        match (proven, session.withheld) {
+            (false, _) => SessionVerdict::Incomplete,
+            (true, 0) => SessionVerdict::Proven,
+            (true, _) => SessionVerdict::Withheld,
+        }
     }
 
     /// The first record that is wrong: the lowest finding or missing record.

@@ -330,6 +330,7 @@ pub fn reason_text(reason: CloseReason) -> &'static str {
         CloseReason::Finished => "finished",
         CloseReason::EvidenceLost => "evidence_lost",
         CloseReason::Redeemed => "redeemed",
+        CloseReason::Intrusion => "intrusion",
         CloseReason::Failed => "failed",
         CloseReason::Shutdown => "shutdown",
     }
@@ -360,6 +361,7 @@ mod tests {
             CloseReason::Finished,
             CloseReason::EvidenceLost,
             CloseReason::Redeemed,
+            CloseReason::Intrusion,
             CloseReason::Failed,
             CloseReason::Shutdown,
         ] {

@@ -2,8 +2,9 @@
 
 use super::left::count_left;
 use super::narrator::{Clock, headline, line, lines};
+use super::pictures::Pictures;
 use super::tamper::{TAMPERINGS, tampered_copy};
-use crate::journey::{Form, Item, Ledger, Login, Slack, export, verify};
+use crate::journey::{Form, Item, Ledger, Login, Slack, export, values, verify};
 use crate::supervisor::{AUDITOR, PEOPLE, Running};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -16,6 +17,20 @@ const WINDOW_S: u64 = 90;
 
 /// Plays the story; an error says which step did not hold.
 pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Result<()> {
+    let mut pictures = match out {
+        Some(out) => Pictures::into_folder(running, out),
+        None => Pictures::none(),
+    };
+    let outcome = story(running, out, &mut pictures).await;
+    pictures.end().await;
+    outcome
+}
+
+async fn story(
+    running: &Running,
+    out: Option<&Path>,
+    pictures: &mut Pictures,
+) -> anyhow::Result<()> {
     let [alice, bob, _, _, mallory] = PEOPLE;
     let slack = Slack::at(&running.page_url());
     let ledger = Ledger::at(&running.aws_url());
@@ -30,10 +45,18 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
         duration_s: WINDOW_S,
         reason,
     };
-    let request = slack.request(alice, &form).await.context("asking")?;
+    let (modal, request) = slack.open_form(alice).await.context("opening the modal")?;
+    pictures.take("modal", &request).await;
+    let answer = slack.submit(alice, &modal, &values(&form)).await;
+    let answer = answer.context("asking")?;
+    ensure!(
+        answer.get("outcome").and_then(Value::as_str) == Some("closed"),
+        "the request's modal stayed: {answer}"
+    );
     clock.done(&format!(
         "Alice asked for READ on orders-prod, 90 seconds: {request}"
     ));
+    pictures.take("card", &request).await;
     slack.approve(bob, &request).await.context("approving")?;
     clock.done("Bob approved on the card in #db-approvals");
 
@@ -53,6 +76,7 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
     let delivered = slack.delivered(&request, SHORT).await?;
     clock.done("Alice has a DM: session line, mysql line, one-time password");
     line(&format!("$ {}", delivered.session_line));
+    pictures.take("dm", &request).await;
 
     headline("3. Alice logs in with that line and runs SQL");
     let mut session = Login::open(&delivered.session_line, &running.environment(alice.name))?;
@@ -135,6 +159,8 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
         !shown.contains(&delivered.password),
         "the password still shows in Slack"
     );
+    pictures.take("ended", &request).await;
+    pictures.take("receipt", &request).await;
     clock.done("receipt in the approval's thread; the DM with the password was overwritten");
 
     headline("6. An auditor verifies it, without any secret of ours");

@@ -4,6 +4,7 @@ mod auto;
 mod hand;
 mod left;
 mod narrator;
+mod pictures;
 mod tamper;
 
 pub(crate) use left::owner_query;
@@ -11,7 +12,7 @@ pub(crate) use left::owner_query;
 use crate::supervisor::{Running, Times};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Arguments of `powerpole-stage demo`.
 #[derive(clap::Args)]
@@ -22,21 +23,49 @@ pub(crate) struct Args {
     /// Without hands: ask, approve, log in, be cut off, verify, with a window of 90 seconds.
     #[arg(long)]
     auto: bool,
-    /// Keep LINES.jsonl, LEDGER.json and ANCHORS.jsonl here.
+    /// Keep LINES.jsonl, LEDGER.json and ANCHORS.jsonl here, and pictures of the workspace page (with `--auto`).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
+/// What a person or the machine ends the demo with.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The exit code of a program that was ended this way.
+    async fn next(&mut self) -> ExitCode {
+        tokio::select! {
+            _ = self.interrupt.recv() => ExitCode::from(130),
+            _ = self.terminate.recv() => ExitCode::from(143),
+            _ = self.hangup.recv() => ExitCode::from(129),
+        }
+    }
+}
+
 /// Runs the demo and takes the stage down, whatever happened.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupts = Interrupts::listen()?;
     narrator::headline("Bringing the stage up");
     let times = Times::demo();
     let running = tokio::select! {
         running = Running::bring_up(&args.name, &times) => running?,
-        _ = tokio::signal::ctrl_c() => {
+        code = interrupts.next() => {
+            narrator::headline("Interrupted: taking down what was up already");
             crate::supervisor::sweep(&args.name)?;
-            return Ok(ExitCode::from(130));
+            narrator::line(NOTHING_LEFT);
+            return Ok(code);
         }
     };
     let play = async {
@@ -48,13 +77,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let outcome = tokio::select! {
         outcome = play => outcome.map(|()| ExitCode::SUCCESS),
-        _ = tokio::signal::ctrl_c() => Ok(if args.auto { ExitCode::from(130) } else { ExitCode::SUCCESS }),
-        _ = terminate.recv() => Ok(ExitCode::from(143)),
+        // By hand Ctrl-C is how it ends.
+        code = interrupts.next() => Ok(if args.auto { code } else { ExitCode::SUCCESS }),
     };
+    if let Err(error) = &outcome {
+        narrator::headline("A step did not hold");
+        narrator::lines(&format!("{error:#}"));
+    }
     narrator::headline("Taking the stage down");
     let down = running.take_down().await;
     let code = outcome?;
     down?;
-    narrator::line("Nothing is left but the folder .stage and the caches.");
+    narrator::line(NOTHING_LEFT);
     Ok(code)
 }
+
+const NOTHING_LEFT: &str = "Nothing is left but the folder .stage and the caches.";

@@ -1,10 +1,10 @@
 //! Sudden ends: of the agent, of the machine, of control.
 
 use super::scene::{ALICE, BOB, BOOT, CLOSING, SOON, Scene};
-use crate::journey::post;
+use crate::journey::{get, post};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,5 +122,23 @@ pub(super) async fn control_killed_before_and_after_run_instances_launches_once(
             .closed(&request, Duration::from_secs(45) + CLOSING)
             .await?;
     }
+    // The fault was met, and RunInstances was called again after it: the cases above were really walked.
+    let calls = get(&format!(
+        "{}/_stage/calls?service=ec2&operation=RunInstances",
+        scene.aws
+    ))
+    .await?;
+    let calls = calls
+        .get("calls")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let lost = calls
+        .iter()
+        .rposition(|call| call.get("fault").is_some_and(Value::is_string));
+    ensure!(
+        lost.is_some_and(|lost| lost + 1 < calls.len()),
+        "RunInstances was not repeated after its answer was lost: {calls:?}"
+    );
     Ok(())
 }

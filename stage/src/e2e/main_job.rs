@@ -139,14 +139,9 @@ pub(super) async fn nothing_that_an_operator_starts_outlives_the_deadline(
     login.send("setsid sleep 7002 >/dev/null 2>&1 &\n").await?;
     login.send("echo left $((1+1)) behind\n").await?;
     login.expect("left 2 behind", SOON).await?;
-    ensure!(
-        scene.process_on(&open.instance, "sleep 7001").is_some(),
-        "nohup did not start"
-    );
-    ensure!(
-        scene.process_on(&open.instance, "sleep 7002").is_some(),
-        "setsid did not start"
-    );
+    for line in ["sleep 7001", "sleep 7002"] {
+        scene.started(&open.instance, line, SOON).await?;
+    }
     scene.mysql(&mut login, &open).await?;
     login.send("SELECT SLEEP(7003);\n").await?;
     let item = scene
@@ -207,13 +202,19 @@ pub(super) async fn logins_have_a_size_interrupts_and_pipes_and_come_many_at_onc
         .expect("33 101", SOON)
         .await
         .context("the terminal's size must reach the shell")?;
+    sized.expect("$ ", SOON).await?;
     sized.send("sleep 7004\r").await?;
+    scene
+        .started(&open.instance, "sleep 7004", SOON)
+        .await
+        .context("what is to be interrupted")?;
     sized.send("\u{3}").await?;
-    sized.send("echo inter$((1+1))rupted\r").await?;
     sized
-        .expect("inter2rupted", SOON)
+        .expect("$ ", SOON)
         .await
         .context("Ctrl-C must interrupt")?;
+    sized.send("echo inter$((1+1))rupted\r").await?;
+    sized.expect("inter2rupted", SOON).await?;
     sized.send("exit 7\r").await?;
     sized.ended(SOON).await?;
 

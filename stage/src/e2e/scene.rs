@@ -296,6 +296,23 @@ impl Scene {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Waits until a process runs on a bastion.
+    pub(super) async fn started(
+        &self,
+        instance: &str,
+        begins: &str,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < limit {
+            if self.process_on(instance, begins).is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("{begins:?} does not run on {instance}")
+    }
+
     /// A process on a bastion whose command line begins so; the words are joined by blanks.
     pub(super) fn process_on(&self, instance: &str, begins: &str) -> Option<Process> {
         let instance = instance.parse().ok()?;

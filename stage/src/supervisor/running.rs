@@ -96,7 +96,8 @@ impl Running {
         let left = hub::leftovers(&stage);
         if !left.none() {
             bail!(
-                "the stage {name:?} runs already or was killed: `make stage-down STAGE={name}` takes it down"
+                "the stage {name:?} runs already, or was killed. `make stage-down STAGE={name}` takes it \
+                 down; another name (`make demo STAGE=other`) runs beside it"
             );
         }
         // A stage begins empty: databases, ledger and workspace of an earlier run would only confuse.
@@ -240,7 +241,7 @@ impl Running {
 }
 
 fn step(what: &str, began: Instant) -> String {
-    format!("  {:<72} {:>5.1} s", what, began.elapsed().as_secs_f64())
+    format!("  {:<69} {:>6.1} s", what, began.elapsed().as_secs_f64())
 }
 
 fn words(program: &Path, fixed: &[&str], more: &[OsString]) -> Vec<OsString> {

@@ -46,7 +46,7 @@ pub(crate) const PEOPLE: [Person; 5] = [
         id: "U0BOB000001",
         name: "bob",
         real_name: "Bob Bussard",
-        role: "operator and approver",
+        role: "operator, approver",
         approver: true,
     },
     Person {

@@ -112,7 +112,9 @@ export async function copyText(text, button) {
 export function codeBlock(text) {
   const copy = element("button", { type: "button", class: "copy", "aria-label": "Copy this code" }, "Copy");
   copy.addEventListener("click", () => copyText(text, copy));
-  return element("div", { class: "code-block" }, element("pre", { tabindex: "0" }, element("code", {}, text)), copy);
+  // A line breaks between words, not after the hyphens of an option or an id.
+  const words = text.split(/(\s+)/).map((part) => (/\S/.test(part) ? element("span", { class: "word" }, part) : part));
+  return element("div", { class: "code-block" }, element("pre", { tabindex: "0" }, element("code", {}, ...words)), copy);
 }
 
 const INLINE = /`([^`\n]+)`|<([^<>\n]+)>|(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])|(?<![\w_])_(?=\S)([^_\n]+?)(?<=\S)_(?![\w_])|(?<![\w~])~(?=\S)([^~\n]+?)(?<=\S)~(?![\w~])/g;

@@ -1,0 +1,213 @@
+//! The tripwire: ways of amazon-ssm-agent's session workers that do not lead to the broker.
+//!
+//! IAM denies the documents for port forwarding, elevation and commands without a shell, and the unit's `NoExecPaths=`
+//! leaves a worker no program but the shim. Where the first is missing and the second has a hole, this notices. A port
+//! session dials as root from the worker itself, the metadata service included, so it ends the bastion; so does any
+//! child of a worker that is not the shim. A worker that leads nobody to the broker is killed.
+
+use super::peer::{parent_of, read_worker, session_state};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often workers are looked at.
+pub(crate) const EVERY: Duration = Duration::from_millis(250);
+/// How many looks a worker may take until its login comes: the client on the other side has to answer first.
+const PATIENCE: u32 = 80;
+
+/// What a worker does that none should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Trip {
+    /// It forwards a port.
+    Port,
+    /// It runs something else than the shim.
+    Child(PathBuf),
+    /// It lives and brings nobody to the broker.
+    Silent,
+}
+
+impl Trip {
+    /// A stable name, for the record and the log.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Port => "port_session",
+            Self::Child(_) => "foreign_child",
+            Self::Silent => "silent_worker",
+        }
+    }
+
+    /// Whether the bastion has to end: the instance's role may be known to somebody, or somebody ran as root.
+    pub(crate) fn ends_the_bastion(&self) -> bool {
+        !matches!(self, Self::Silent)
+    }
+}
+
+/// What one look at a worker shows.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    plugin: String,
+    children: Vec<PathBuf>,
+    logged_in: bool,
+    looks: u32,
+}
+
+fn judge(seen: &Seen, allowed: &[PathBuf]) -> Option<Trip> {
+    if let Some(child) = seen.children.iter().find(|child| !allowed.contains(child)) {
+        return Some(Trip::Child(child.clone()));
+    }
+    if seen.plugin == "Port" {
+        return Some(Trip::Port);
+    }
+    (!seen.logged_in && seen.looks >= PATIENCE).then_some(Trip::Silent)
+}
+
+/// A worker that tripped.
+#[derive(Debug)]
+pub(crate) struct Tripped {
+    /// What it did.
+    pub(crate) trip: Trip,
+    /// Its pid.
+    pub(crate) pid: i32,
+    /// The session that it serves.
+    pub(crate) session: String,
+}
+
+/// Looks at workers, again and again.
+#[derive(Debug)]
+pub(crate) struct Tripwire {
+    worker: PathBuf,
+    allowed: Vec<PathBuf>,
+    ssm_data: PathBuf,
+    instance: String,
+    looks: HashMap<i32, u32>,
+}
+
+impl Tripwire {
+    /// For the workers that run `worker` and may start `shim`.
+    pub(crate) fn new(worker: &Path, shim: PathBuf, ssm_data: &Path, instance: &str) -> Self {
+        Self {
+            worker: worker.to_owned(),
+            // Between fork and exec a child is its parent's program still.
+            allowed: vec![shim, worker.to_owned()],
+            ssm_data: ssm_data.to_owned(),
+            instance: instance.to_owned(),
+            looks: HashMap::new(),
+        }
+    }
+
+    /// One look at every worker. `logged_in` tells whether a session came to the broker.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub(crate) fn look(&mut self, logged_in: impl Fn(&str) -> bool) -> io::Result<Vec<Tripped>> {
+        let pids: Vec<i32> = std::fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        let workers: Vec<i32> = pids
+            .iter()
+            .copied()
+            .filter(|pid| program_of(*pid).as_deref() == Some(&self.worker))
+            .collect();
+        self.looks.retain(|pid, _| workers.contains(pid));
+        if workers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut children: HashMap<i32, Vec<PathBuf>> = HashMap::new();
+        for pid in &pids {
+            if let (Ok(parent), Some(program)) = (parent_of(*pid), program_of(*pid))
+                && workers.contains(&parent)
+            {
+                children.entry(parent).or_default().push(program);
+            }
+        }
+        let mut tripped = Vec::new();
+        for pid in workers {
+            let looks = self.looks.entry(pid).or_default();
+            *looks += 1;
+            let session = read_worker(pid)
+                .ok()
+                .and_then(|worker| worker.argument)
+                .unwrap_or_default();
+            let state = session_state(&self.ssm_data, &self.instance, &session).ok();
+            let seen = Seen {
+                plugin: state.map(|state| state.plugin).unwrap_or_default(),
+                children: children.remove(&pid).unwrap_or_default(),
+                logged_in: logged_in(&session),
+                looks: *looks,
+            };
+            if let Some(trip) = judge(&seen, &self.allowed) {
+                tripped.push(Tripped { trip, pid, session });
+            }
+        }
+        Ok(tripped)
+    }
+}
+
+fn program_of(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(change: impl Fn(&mut Seen)) -> Option<Trip> {
+        let mut seen = Seen {
+            plugin: "Standard_Stream".to_owned(),
+            children: vec!["/usr/bin/powerpole-agent".into()],
+            logged_in: true,
+            looks: 1,
+        };
+        change(&mut seen);
+        judge(&seen, &["/usr/bin/powerpole-agent".into()])
+    }
+
+    #[test]
+    fn a_login_trips_nothing_however_long_it_lasts() {
+        assert_eq!(judged(|_| {}), None);
+        assert_eq!(judged(|seen| seen.looks = u32::MAX), None);
+    }
+
+    #[test]
+    fn ports_other_programs_and_silence_trip() {
+        assert_eq!(judged(|s| s.plugin = "Port".to_owned()), Some(Trip::Port));
+        let child = PathBuf::from("/usr/lib/systemd/systemd");
+        assert_eq!(
+            judged(|s| s.children.push(child.clone())),
+            Some(Trip::Child(child.clone()))
+        );
+        assert_eq!(judged(|s| s.logged_in = false), None);
+        let silent = judged(|s| {
+            s.logged_in = false;
+            s.looks = PATIENCE;
+        });
+        assert_eq!(silent, Some(Trip::Silent));
+    }
+
+    #[test]
+    fn workers_are_found_by_their_program_with_their_children() {
+        let temp = tempfile::tempdir().unwrap();
+        // A copy has a path of its own, so nobody else's process counts as a worker.
+        let worker = temp.path().join("worker");
+        std::fs::copy("/bin/bash", &worker).unwrap();
+        let mut child = std::process::Command::new(&worker)
+            .args(["-c", "sleep 60; true", "session-1"])
+            .spawn()
+            .unwrap();
+        let shim = PathBuf::from("/usr/bin/powerpole-agent");
+        let mut tripwire = Tripwire::new(&worker, shim, temp.path(), "i-1");
+        let found = (0..500).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            tripwire.look(|_| true).unwrap().pop()
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = found.unwrap();
+        assert_eq!(i32::try_from(child.id()).unwrap(), found.pid);
+        assert_eq!(found.trip.code(), "foreign_child");
+        assert!(found.trip.ends_the_bastion());
+    }
+}

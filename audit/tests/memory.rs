@@ -1,0 +1,93 @@
+//! Memory of the shipped command under the worst floods that anybody may write into a stream.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write as _},
+    path::Path,
+    process::Command,
+};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use powerpole_chain::{Content, Kind, MAX_PAYLOAD, Parsed, Record, parse_line, unsealed_line};
+use serde_json::Value;
+
+const LIMIT_KIB: i64 = 32 * 1024;
+
+fn record(n: u64, previous: [u8; 32], kind: Kind, payload: Vec<u8>) -> String {
+    let mut salt = [0; 16];
+    salt[..8].copy_from_slice(&n.to_be_bytes());
+    Record {
+        seq: n + 1,
+        t_us: n,
+        kind,
+        session: 0,
+        previous,
+        content: Content::Full { salt, payload },
+    }
+    .to_line()
+}
+
+/// A seal that nobody signed: the largest thing that the verifier keeps of a line.
+fn seal(n: u64) -> Vec<u8> {
+    let mut payload = vec![7; 345];
+    payload[..4].copy_from_slice(&(n as u32).to_be_bytes());
+    payload[152] = 1;
+    payload
+}
+
+#[test]
+fn any_flood_is_verified_within_32_mib() {
+    let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors/valid");
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["LEDGER.json", "ANCHORS.jsonl"] {
+        fs::copy(valid.join(name), directory.path().join(name)).unwrap();
+    }
+    let own = fs::read_to_string(valid.join("LINES.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(own.lines().next().unwrap()).unwrap();
+    let Ok(Parsed::Record(genesis)) = parse_line(event["message"].as_str().unwrap().as_bytes())
+    else {
+        panic!()
+    };
+    let mut file = BufWriter::new(File::create(directory.path().join("LINES.jsonl")).unwrap());
+    let (first, rest) = own.split_once('\n').unwrap();
+    writeln!(file, "{first}").unwrap();
+    let mut flood = 0;
+    for n in 0..70_000 {
+        let mut stranger = [0x77; 32];
+        stranger[..8].copy_from_slice(&n.to_be_bytes());
+        let mut lines = vec![
+            record(n, stranger, Kind::Output, Vec::new()),
+            record(n, genesis.hash(), Kind::Event, Vec::new()),
+        ];
+        if n % 4 == 0 {
+            lines.push(record(n, stranger, Kind::Seal, seal(n)));
+        }
+        if n % 2000 == 0 {
+            lines.push(record(n, stranger, Kind::Output, vec![1; MAX_PAYLOAD]));
+        }
+        flood += lines.len() as u64;
+        for line in lines {
+            writeln!(file, "{line}").unwrap();
+        }
+    }
+    for n in 0..20_000 {
+        writeln!(file, "x\n{}", unsealed_line(n, n, Kind::Output, 0, b"")).unwrap();
+    }
+    file.write_all(&vec![b'y'; 3 << 20]).unwrap();
+    file.write_all(b"\n").unwrap();
+    file.write_all(rest.as_bytes()).unwrap();
+    file.into_inner().unwrap().sync_all().unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_powerpole"))
+        .args(["verify", directory.path().to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["verdict"], "VALID", "{report}");
+    assert_eq!(report["foreign"], flood);
+    assert_eq!(report["unreadable"], 20_001);
+    assert_eq!(report["unsealed"], 20_000);
+    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+    println!("{peak} KiB at most");
+    assert!(peak <= LIMIT_KIB, "{peak} KiB");
+}

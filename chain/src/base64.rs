@@ -1,0 +1,113 @@
+//! Base64 in its one spelling: standard alphabet, padding, trailing bits zero.
+
+use ::base64::{Engine as _, engine::general_purpose::STANDARD};
+
+const BAD: u8 = 0x80;
+
+const VALUES: [u8; 256] = {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut values = [BAD; 256];
+    let mut rest: &[u8] = alphabet;
+    let mut value = 0;
+    while let Some((letter, tail)) = rest.split_first() {
+        #[allow(clippy::indexing_slicing)]
+        {
+            values[*letter as usize] = value;
+        }
+        value += 1;
+        rest = tail;
+    }
+    values
+};
+
+/// Four letters as 24 bits; `BAD` stands in the second value when one of them is none.
+fn quad(letters: &[u8; 4]) -> (u32, u8) {
+    let [a, b, c, d] =
+        letters.map(|letter| VALUES.get(usize::from(letter)).copied().unwrap_or(BAD));
+    let bits = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
+    (bits, a | b | c | d)
+}
+
+/// 32 bytes of 44 letters, the last of them a pad.
+pub(crate) fn decode_32(text: &[u8; 44]) -> Option<[u8; 32]> {
+    let mut out = [0; 33];
+    let bad = triples(text, &mut out, 1)?;
+    let (bytes, zero) = out.split_first_chunk::<32>()?;
+    (bad < BAD && zero == [0]).then_some(*bytes)
+}
+
+/// 16 bytes of 24 letters, the last two of them pads.
+pub(crate) fn decode_16(text: &[u8; 24]) -> Option<[u8; 16]> {
+    let mut out = [0; 18];
+    let bad = triples(text, &mut out, 2)?;
+    let (bytes, zero) = out.split_first_chunk::<16>()?;
+    (bad < BAD && zero == [0, 0]).then_some(*bytes)
+}
+
+/// Decodes whole triples; the last `pads` letters must be pads and count as zero.
+fn triples(text: &[u8], out: &mut [u8], pads: usize) -> Option<u8> {
+    let (quads, _) = text.as_chunks::<4>();
+    let (last, quads) = quads.split_last()?;
+    let (triples, _) = out.as_chunks_mut::<3>();
+    let (end, triples) = triples.split_last_mut()?;
+    let mut bad = 0;
+    for (letters, bytes) in quads.iter().zip(triples) {
+        let (bits, wrong) = quad(letters);
+        bad |= wrong;
+        let [_, a, b, c] = bits.to_be_bytes();
+        *bytes = [a, b, c];
+    }
+    let mut last = *last;
+    for letter in last.iter_mut().rev().take(pads) {
+        if *letter != b'=' {
+            return None;
+        }
+        *letter = b'A';
+    }
+    let (bits, wrong) = quad(&last);
+    let [_, a, b, c] = bits.to_be_bytes();
+    *end = [a, b, c];
+    Some(bad | wrong)
+}
+
+/// Any number of bytes, into a buffer that is used again.
+pub(crate) fn decode<'a>(text: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let room = text.len() / 4 * 3 + 3;
+    if scratch.len() < room {
+        scratch.resize(room, 0);
+    }
+    let length = STANDARD.decode_slice(text, scratch).ok()?;
+    scratch.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_forms_agree_with_the_long_one_on_every_changed_letter() {
+        let (long, short) = (STANDARD.encode([0x9a; 32]), STANDARD.encode([0x5b; 16]));
+        assert_eq!(
+            decode_32(long.as_bytes().try_into().unwrap()),
+            Some([0x9a; 32])
+        );
+        assert_eq!(
+            decode_16(short.as_bytes().try_into().unwrap()),
+            Some([0x5b; 16])
+        );
+        for letter in 0..=255 {
+            for place in 0..44 {
+                let mut text: [u8; 44] = long.as_bytes().try_into().unwrap();
+                text[place] = letter;
+                let expected = STANDARD.decode(text).ok().and_then(|b| b.try_into().ok());
+                assert_eq!(decode_32(&text), expected);
+            }
+            for place in 0..24 {
+                let mut text: [u8; 24] = short.as_bytes().try_into().unwrap();
+                text[place] = letter;
+                let expected = STANDARD.decode(text).ok().and_then(|b| b.try_into().ok());
+                assert_eq!(decode_16(&text), expected);
+            }
+        }
+    }
+}
