@@ -67,7 +67,7 @@ run() {
     passed=$((passed + ran)) failed=$((failed + fell)) skipped=$((skipped + lacking))
     printf '%-28s %4d passed %3d failed %3d skipped %5d s\n' "$title" "$ran" "$fell" "$lacking" $((SECONDS - since))
     if [ "$fell" != 0 ]; then
-        grep -vE '^test .* \.\.\. (ok|ignored.*)$' "$log" | awk '/^failures:$/ { shown = 1 } shown' | tail -n 80
+        grep -vE '^test .* \.\.\. (ok|ignored.*)$|^ +[0-9]+: |^ +at ' "$log" | awk '/^failures:$/ { shown = 1 } shown' | tail -n 80
         [ "$(count "$log" failed)" ] || tail -n 40 "$log"
     fi
 }

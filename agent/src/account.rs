@@ -653,10 +653,16 @@ mod tests {
                 .await
                 .unwrap_err();
             assert_eq!(reused.code(), "ticket_used");
-            assert_eq!(
-                account.prove(&password).await.unwrap_err().code(),
-                "login_failed"
-            );
+            // A busy server may break a connection instead of refusing it; the agent asks again then, too.
+            let mut refused = account.prove(&password).await.unwrap_err();
+            for _ in 0..5 {
+                if !refused.may_pass() {
+                    break;
+                }
+                eprintln!("asked again after {refused:?}");
+                refused = account.prove(&password).await.unwrap_err();
+            }
+            assert_eq!(refused.code(), "login_failed");
         }
     }
 
