@@ -98,7 +98,9 @@ fn remount_nosuid(path: &Path) -> io::Result<()> {
 }
 
 fn private_room(operator: &User) -> io::Result<()> {
-    let options = format!("mode=0700,uid={},gid={},{ROOM}", operator.uid, operator.gid);
+    let room = (nix::sys::sysinfo::sysinfo()?.ram_total() / 4).min(MOST);
+    let (uid, gid) = (operator.uid, operator.gid);
+    let options = format!("mode=0700,uid={uid},gid={gid},size={room},nr_inodes={FILES}");
     mount(
         Some("tmpfs"),
         &operator.dir,
