@@ -42,7 +42,7 @@ demo: install build image ## The main job by hand; AUTO=1 without hands, OUT=DIR
 	@$(BIN)/powerpole-stage demo --name "$(STAGE)" $(if $(AUTO),--auto) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: test
-test: lint unit e2e ## All tests
+test: lint unit e2e browser ## All tests
 
 .PHONY: lint
 lint: ## Formatting, lints, directions of dependencies, shell scripts, licences
@@ -56,6 +56,10 @@ unit: install ## Every unit and integration test, on real databases, moto and ma
 .PHONY: e2e
 e2e: install build image ## The whole main job and the bad cases, end to end on real parts
 	@tests/e2e.sh
+
+.PHONY: browser
+browser: install build image ## The workspace page in a real browser, judged by Slack's own libraries
+	@tests/browser.sh
 
 .PHONY: clean
 clean: stage-down ## Take the stage down and remove what this clone made (caches stay)

@@ -19,7 +19,7 @@ const { values: options } = parseArgs({ options: {
 } });
 mkdirSync(options.out, { recursive: true });
 const browser = await launch(options.chromium);
-const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, colorScheme: "light" });
+const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, colorScheme: "light", locale: "en-GB" });
 const page = await context.newPage();
 page.setDefaultTimeout(8000);
 await page.goto(options.page);

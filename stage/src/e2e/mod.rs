@@ -2,6 +2,7 @@
 //!
 //! Cases that only wait run beside each other; those that break a part for everybody run alone, after.
 
+mod attacks;
 mod crashes;
 mod decisions;
 mod failures;
@@ -64,6 +65,8 @@ fn cases() -> Vec<Case> {
     cases! {
         beside crashes::a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed;
         beside crashes::a_machine_destroyed_without_warning_leaves_no_account_and_no_valid_verdict;
+        beside attacks::an_operators_attacks_come_to_nothing;
+        beside attacks::a_port_session_ends_the_bastion_and_reaches_no_database;
         beside failures::a_handoff_that_is_gone_aborts_and_alarms;
         beside main_job::from_the_request_to_a_valid_verdict;
         beside main_job::write_access_on_mariadb;
