@@ -69,6 +69,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> ExitCode {
+    let failed = match &command {
+        Command::Export(_) => "could not export",
+        Command::Verify(_) | Command::Database(_) => "could not check",
+    };
     let result = match command {
         Command::Verify(args) => verify_command::run(&args).await,
         Command::Export(args) => export_command::run(&args).await,
@@ -82,7 +86,7 @@ async fn run(command: Command) -> ExitCode {
                 eprintln!("Try `powerpole help` or `powerpole verify --help`.");
                 return ExitCode::from(USAGE);
             }
-            eprintln!("could not check: {}", error::chain(&error));
+            eprintln!("{failed}: {}", error::chain(&error));
             eprintln!("code: {}", error.code());
             ExitCode::from(2)
         }

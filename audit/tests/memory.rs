@@ -52,7 +52,7 @@ fn any_flood_is_verified_within_32_mib() {
     let (first, rest) = own.split_once('\n').unwrap();
     writeln!(file, "{first}").unwrap();
     let mut flood = 0;
-    for n in 0..70_000u64 {
+    for n in 0u64..70_000 {
         let mut stranger = [0x77; 32];
         stranger[..8].copy_from_slice(&n.to_be_bytes());
         let mut lines = vec![

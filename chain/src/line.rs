@@ -10,11 +10,9 @@
 //! follows (`p`), so its own hash needs nothing but the line, and lines that others wrote into the
 //! stream cost no more than one look each.
 
-use ::base64::{Engine as _, engine::general_purpose::STANDARD};
-
 use crate::{
     anchor::{Anchor, AnchorKind},
-    base64::{decode, decode_16, decode_32},
+    base64::{decode, decode_16, decode_32, encode},
     cursor::Cursor,
     digest::{Hash, genesis_hash, link_hash, payload_digest},
     genesis::Genesis,
@@ -186,38 +184,81 @@ impl Record {
 
     /// The line.
     pub fn to_line(&self) -> String {
-        let mut text = String::with_capacity(160 + self.len() as usize * 4 / 3);
-        text.push_str("{\"v\":1,\"s\":");
-        text.push_str(&self.seq.to_string());
-        push_common(&mut text, self.t_us, self.kind, self.session);
-        text.push_str(",\"p\":\"");
-        STANDARD.encode_string(self.previous, &mut text);
         match &self.content {
-            Content::Full { salt, payload } => {
-                text.push_str("\",\"z\":\"");
-                STANDARD.encode_string(salt, &mut text);
-                text.push_str("\",\"d\":\"");
-                STANDARD.encode_string(payload, &mut text);
-            }
+            Content::Full { salt, payload } => full_line(
+                self.seq,
+                self.t_us,
+                self.kind,
+                self.session,
+                &self.previous,
+                salt,
+                payload,
+            ),
             Content::Withheld { len, digest } => {
+                let mut text = String::with_capacity(240);
+                push_record(&mut text, self.seq, self.t_us, self.kind, self.session);
+                encode(&self.previous, &mut text);
                 text.push_str("\",\"l\":");
-                text.push_str(&len.to_string());
+                push_decimal(&mut text, u64::from(*len));
                 text.push_str(",\"w\":\"");
-                STANDARD.encode_string(digest, &mut text);
+                encode(digest, &mut text);
+                text.push_str("\"}");
+                text
             }
         }
-        text.push_str("\"}");
-        text
     }
+}
+
+/// The line of a record that holds its payload.
+pub(crate) fn full_line(
+    seq: u64,
+    t_us: u64,
+    kind: Kind,
+    session: u32,
+    previous: &Hash,
+    salt: &[u8; 16],
+    payload: &[u8],
+) -> String {
+    let mut text = String::with_capacity(200 + payload.len().div_ceil(3) * 4);
+    push_record(&mut text, seq, t_us, kind, session);
+    encode(previous, &mut text);
+    text.push_str("\",\"z\":\"");
+    encode(salt, &mut text);
+    text.push_str("\",\"d\":\"");
+    encode(payload, &mut text);
+    text.push_str("\"}");
+    text
+}
+
+fn push_record(text: &mut String, seq: u64, t_us: u64, kind: Kind, session: u32) {
+    text.push_str("{\"v\":1,\"s\":");
+    push_decimal(text, seq);
+    push_common(text, t_us, kind, session);
+    text.push_str(",\"p\":\"");
+}
+
+fn push_decimal(text: &mut String, mut value: u64) {
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+        used += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    let (_, digits) = digits.split_at(20 - used);
+    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 fn push_common(text: &mut String, t_us: u64, kind: Kind, session: u32) {
     text.push_str(",\"t\":");
-    text.push_str(&t_us.to_string());
+    push_decimal(text, t_us);
     text.push_str(",\"k\":\"");
     text.push(kind.letter());
     text.push_str("\",\"n\":");
-    text.push_str(&session.to_string());
+    push_decimal(text, u64::from(session));
 }
 
 /// The line of a frame that was spooled and never sealed. `n` counts from 0 in the spool's tail.
@@ -225,10 +266,10 @@ fn push_common(text: &mut String, t_us: u64, kind: Kind, session: u32) {
 pub fn unsealed_line(n: u64, t_us: u64, kind: Kind, session: u32, payload: &[u8]) -> String {
     let mut text = String::with_capacity(80 + payload.len() * 4 / 3);
     text.push_str("{\"v\":1,\"u\":");
-    text.push_str(&n.to_string());
+    push_decimal(&mut text, n);
     push_common(&mut text, t_us, kind, session);
     text.push_str(",\"d\":\"");
-    STANDARD.encode_string(payload, &mut text);
+    encode(payload, &mut text);
     text.push_str("\"}");
     text
 }

@@ -5,11 +5,11 @@
 
 use crate::{
     checkpoint::{CheckpointBody, Closing, Counts, SealReason, sign},
-    digest::Hash,
+    digest::{Hash, link_hash, payload_digest},
     genesis::{EpochPolicy, Genesis, GenesisError, SignedGenesis},
     key::EpochKey,
     kind::Kind,
-    line::{Content, Line, MAX_NUMBER, MAX_PAYLOAD, Record},
+    line::{Content, Line, MAX_NUMBER, MAX_PAYLOAD, Record, full_line},
 };
 
 /// More records than this in one epoch are refused: the verifier's window holds a whole epoch.
@@ -135,7 +135,7 @@ impl Sealer {
             totals: [0; 15],
             total_bytes: 0,
         };
-        sealer.count(&record);
+        sealer.count(record.kind, record.t_us, record.len());
         let line = Line {
             seq: 0,
             t_us: record.t_us,
@@ -166,7 +166,7 @@ impl Sealer {
         if self.epoch.records >= MAX_EPOCH_RECORDS {
             return Err(SealError::EpochFull);
         }
-        self.link(t_us, kind, session, salt, payload.to_vec())
+        self.link(t_us, kind, session, salt, payload)
     }
 
     /// Ends the epoch: signs with the current key, erases it, goes on with `next`.
@@ -240,7 +240,7 @@ impl Sealer {
             closing,
         };
         let payload = sign(&body, &self.key, &self.genesis, seq, t_us, &salt);
-        self.link(t_us, body.kind(), 0, salt, payload)
+        self.link(t_us, body.kind(), 0, salt, &payload)
     }
 
     fn link(
@@ -249,29 +249,24 @@ impl Sealer {
         kind: Kind,
         session: u32,
         salt: [u8; 16],
-        payload: Vec<u8>,
+        payload: &[u8],
     ) -> Result<Line, SealError> {
         let seq = self.next_seq()?;
         let t_us = self.next_time(t_us)?;
-        let record = Record {
-            seq,
-            t_us,
-            kind,
-            session,
-            previous: self.head.hash,
-            content: Content::Full { salt, payload },
-        };
-        let hash = record.hash();
+        let previous = self.head.hash;
+        let len = u32::try_from(payload.len()).map_err(|_| SealError::OutOfRange)?;
+        let digest = payload_digest(&salt, payload);
+        let hash = link_hash(&previous, &digest, seq, t_us, kind, session, len);
         let epoch = self.head.epoch;
         self.head = Head { seq, hash, epoch };
         self.t_us = t_us;
-        self.count(&record);
+        self.count(kind, t_us, len);
         Ok(Line {
             seq,
             t_us,
             hash,
             epoch,
-            text: record.to_line(),
+            text: full_line(seq, t_us, kind, session, &previous, &salt, payload),
         })
     }
 
@@ -289,17 +284,17 @@ impl Sealer {
             .ok_or(SealError::OutOfRange)
     }
 
-    fn count(&mut self, record: &Record) {
-        let bytes = u64::from(record.len());
+    fn count(&mut self, kind: Kind, t_us: u64, len: u32) {
+        let bytes = u64::from(len);
         self.total_bytes = self.total_bytes.saturating_add(bytes);
-        if let Some(total) = self.totals.get_mut(record.kind.index()) {
+        if let Some(total) = self.totals.get_mut(kind.index()) {
             *total = total.saturating_add(1);
         }
-        if let Some(count) = self.epoch.counts.get_mut(record.kind.index()) {
+        if let Some(count) = self.epoch.counts.get_mut(kind.index()) {
             *count = count.saturating_add(1);
         }
         self.epoch.bytes = self.epoch.bytes.saturating_add(bytes);
         self.epoch.records = self.epoch.records.saturating_add(1);
-        self.epoch.since_us.get_or_insert(record.t_us);
+        self.epoch.since_us.get_or_insert(t_us);
     }
 }

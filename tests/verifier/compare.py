@@ -4,6 +4,7 @@
 `compare.py --powerpole PATH [--mutations N] [--seed S]`; without --powerpole only the Python verifier meets the vectors.
 """
 import argparse
+import base64
 import json
 import os
 import random
@@ -42,13 +43,27 @@ def difference(one, two):
     return {key: (one[key], two.get(key)) for key in one if one[key] != two.get(key)}
 
 
+def withheld_twin(message):
+    """The line without its payload, or None for what cannot be withheld."""
+    try:
+        record = json.loads(message)
+        if record["k"] in verify.STRUCTURAL:
+            return None
+        payload = base64.b64decode(record["d"], validate=True)
+        pd = verify.sha(b"powerpole/1/pay\0", base64.b64decode(record["z"], validate=True), payload)
+        head = message[:message.index(b'","z":"')]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return head + b'","l":%d,"w":"%s"}' % (len(payload), base64.b64encode(pd))
+
+
 def mutate(dice, messages, strangers):
     for _ in range(dice.choice((1, 1, 1, 2, 2, 3))):
         if not messages:
             return
         index = dice.randrange(len(messages))
         line = bytearray(messages[index])
-        kind = dice.choice(("flip", "flip", "flip", "digit", "drop", "repeat", "move", "stranger", "splice", "cut", "byte"))
+        kind = dice.choice(("flip", "flip", "flip", "digit", "drop", "repeat", "move", "stranger", "splice", "cut", "byte", "withhold"))
         if kind == "flip" and line:
             line[dice.randrange(len(line))] ^= 1 << dice.randrange(7)
             messages[index] = bytes(line)
@@ -60,6 +75,12 @@ def mutate(dice, messages, strangers):
         elif kind == "byte" and line:
             del line[dice.randrange(len(line))]
             messages[index] = bytes(line)
+        elif kind == "withhold":
+            twin = withheld_twin(bytes(line))
+            if twin and dice.random() < 0.5:
+                messages[index] = twin
+            elif twin:
+                messages.insert(dice.randrange(len(messages) + 1), twin)
         elif kind == "drop":
             del messages[index]
         elif kind == "repeat":

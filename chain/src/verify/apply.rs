@@ -150,6 +150,24 @@ impl Verifier {
         self.tally_session(node);
     }
 
+    /// The full line of a record that was proven by its withheld twin came after all.
+    pub(super) fn untally_withheld(&mut self, node: &Node) {
+        let genesis = self.genesis.unwrap_or_default();
+        let report = &mut self.report;
+        report.withheld = report.withheld.saturating_sub(1);
+        if !self.inputs.is_authorised(&genesis, node.seq) {
+            report.unauthorised = report.unauthorised.saturating_sub(1);
+        }
+        let session = if report.sessions.contains_key(&node.session) {
+            node.session
+        } else {
+            u32::MAX
+        };
+        if let Some(session) = report.sessions.get_mut(&session) {
+            session.withheld = session.withheld.saturating_sub(1);
+        }
+    }
+
     fn tally_session(&mut self, node: &Node) {
         if node.session == 0 {
             return;

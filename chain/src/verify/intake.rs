@@ -158,9 +158,12 @@ impl Verifier {
         if let Some(place) = self.store.find(&node.hash) {
             if let Some(known) = self.store.at_mut(place)
                 && !node.withheld()
-                && !known.proven()
+                && known.withheld()
             {
                 known.set_full();
+                if known.proven() {
+                    self.untally_withheld(&node);
+                }
             }
             self.report.duplicates += 1;
             return;

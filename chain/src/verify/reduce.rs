@@ -76,6 +76,7 @@ impl Node {
 }
 
 /// What the payload of some records says to the verifier.
+#[expect(clippy::large_enum_variant, reason = "it is kept in a box only")]
 pub(super) enum Special {
     Genesis(SignedGenesis),
     Control(Control),

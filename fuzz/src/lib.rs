@@ -1,0 +1,122 @@
+//! A small session for the targets, and a naive twin of the verifier.
+
+pub mod twin;
+
+use powerpole_chain::{
+    AnchorKind, EpochKey, EpochPolicy, Genesis, Kind, Line, SealReason, Sealer,
+    verify::{Inputs, Report, Verifier},
+};
+
+pub const START: u64 = 1_764_000_000_000_000;
+
+pub struct Session {
+    pub lines: Vec<Line>,
+    pub inputs: Inputs,
+}
+
+fn key(name: u8, epoch: u32) -> EpochKey {
+    let mut seed = [name; 32];
+    seed[..4].copy_from_slice(&epoch.to_be_bytes());
+    EpochKey::from_seed(seed)
+}
+
+fn genesis(name: u8) -> Genesis {
+    let request = format!("req-{name}");
+    Genesis {
+        log_stream: format!("{request}/i-{name}"),
+        request,
+        attempt: 1,
+        operator: "alice@example.com".to_owned(),
+        principal: "arn".to_owned(),
+        approver: "carol@example.com".to_owned(),
+        approved_at: "2025-11-24T15:59:00Z".to_owned(),
+        reason: "r".to_owned(),
+        cluster: "orders-prod".to_owned(),
+        level: "READ".to_owned(),
+        schemas: vec!["orders".to_owned()],
+        account: "'alice'@'10.0.0.1'".to_owned(),
+        aws_account: "123456789012".to_owned(),
+        region: "us-east-1".to_owned(),
+        instance: format!("i-{name}"),
+        image: "ami-1".to_owned(),
+        boot: "b".to_owned(),
+        agent: "a".to_owned(),
+        log_group: "/g".to_owned(),
+        started_us: START,
+        policy: EpochPolicy::default(),
+    }
+}
+
+/// `epochs` epochs of `records` records, every checkpoint anchored.
+pub fn session(name: u8, epochs: u32, records: u32) -> Session {
+    let genesis = genesis(name);
+    let (mut sealer, first) = Sealer::begin(&genesis, key(name, 0), [name; 16]).unwrap();
+    let mut anchors = vec![first.anchor(AnchorKind::Genesis, &genesis)];
+    let mut lines = vec![first];
+    for epoch in 0..epochs {
+        for n in 0..records {
+            let seq = sealer.head().seq + 1;
+            let t = START + seq * 1000;
+            let kind = [Kind::Output, Kind::Input, Kind::Statement][(n % 3) as usize];
+            let payload = format!("{n} of {epoch}");
+            lines.push(
+                sealer
+                    .append(t, kind, 1, [seq as u8; 16], payload.as_bytes())
+                    .unwrap(),
+            );
+        }
+        if epoch + 1 < epochs {
+            let t = START + sealer.head().seq * 1000 + 1;
+            let line = sealer.checkpoint(t, [9; 16], key(name, epoch + 1)).unwrap();
+            anchors.push(line.anchor(AnchorKind::Head, &genesis));
+            lines.push(line);
+        }
+    }
+    let t = START + sealer.head().seq * 1000 + 1;
+    let line = sealer.seal(t, [8; 16], SealReason::Finished).unwrap();
+    anchors.push(line.anchor(AnchorKind::Seal, &genesis));
+    lines.push(line);
+    Session {
+        lines,
+        inputs: Inputs {
+            anchors: Some(anchors),
+            ..Inputs::default()
+        },
+    }
+}
+
+pub fn verify(inputs: &Inputs, lines: &[Vec<u8>]) -> Report {
+    let mut verifier = Verifier::new(inputs.clone());
+    for line in lines {
+        verifier.line(line, None);
+    }
+    verifier.finish()
+}
+
+/// Changes to a session as bytes tell: drop, flip, insert, replace, move, repeat, cut.
+pub fn mutate(data: &[u8], lines: &mut Vec<Vec<u8>>, strangers: &[Line]) {
+    for change in data.chunks_exact(4).take(6) {
+        if lines.is_empty() {
+            return;
+        }
+        let index = usize::from(change[1]) % lines.len();
+        let place = usize::from(change[2]) | usize::from(change[0] >> 4) << 8;
+        let length = lines[index].len();
+        match change[0] % 9 {
+            0 => drop(lines.remove(index)),
+            1 | 2 if length > 0 => lines[index][place % length] ^= change[3],
+            3 => lines[index].insert(place % (length + 1), change[3]),
+            4 if length > 0 => drop(lines[index].remove(place % length)),
+            5 => {
+                let line = lines.remove(index);
+                lines.insert(place % (lines.len() + 1), line);
+            }
+            6 => lines.insert(place % (lines.len() + 1), lines[index].clone()),
+            7 => {
+                let stranger = &strangers[place % strangers.len()];
+                lines.insert(index, stranger.text.clone().into_bytes());
+            }
+            _ => lines.truncate(index),
+        }
+    }
+}

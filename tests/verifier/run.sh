@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Both verifiers of the evidence, one verdict: every golden vector, then seeded mutations of them.
+# `tests/verifier/run.sh POWERPOLE [MUTATIONS] [SEED]` needs python3 and the binary, nothing else; under a minute.
+set -euo pipefail
+powerpole=${1:?usage: tests/verifier/run.sh POWERPOLE [MUTATIONS] [SEED]}
+here=$(dirname "$(readlink -f "$0")")
+exec timeout 60 python3 "$here/compare.py" --powerpole "$(readlink -f "$powerpole")" \
+  --mutations "${2:-300}" --seed "${3:-1}"
