@@ -1,5 +1,12 @@
 //! Memory of the shipped command under the worst floods that anybody may write into a stream.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
 use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
