@@ -180,8 +180,10 @@ mod tests {
             ip link set lo up && ip link add far type veth peer name near && ip link set far up && ip link set near up \
                 && ip addr add 10.9.9.1/24 dev near || exit 77
             echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 77
-            far() { setpriv --reuid=0 --regid="$1" --clear-groups bash -c "timeout 0.5 bash -c 'exec 3<>/dev/tcp/10.9.9.2/3308'" 2>&1 \
-                | grep -q 'No route' && echo "$1 rejected" || echo "$1 passed"; }
+            nft 'add table inet seen; add chain inet seen out { type filter hook output priority 10; }
+                add rule inet seen out tcp dport 3308 counter'
+            far() { setpriv --reuid=0 --regid="$1" --clear-groups timeout 0.5 bash -c 'exec 3<>/dev/tcp/10.9.9.2/3308' 2>/dev/null
+                nft list table inet seen | grep -q 'packets 0' && echo "$1 rejected" || echo "$1 passed"; }
             far 0; far 1000
             python3 -m http.server 3306 --bind 127.0.0.1 >/dev/null 2>&1 & a=$!
             python3 -m http.server 3307 --bind 127.0.0.1 >/dev/null 2>&1 & b=$!
