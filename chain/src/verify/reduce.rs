@@ -15,12 +15,12 @@ pub struct Reduced(pub(super) Reading);
 impl Reduced {
     /// What is no line of the format.
     pub fn unreadable() -> Reduced {
-        Reduced(Reading::Unreadable { lines: 1 })
+        Reduced(Reading::Unreadable)
     }
 }
 
 pub(super) enum Reading {
-    Unreadable { lines: u64 },
+    Unreadable,
     Frame { bytes: u64 },
     Record(Node, Option<Box<Special>>),
 }
@@ -116,10 +116,7 @@ impl Reducer {
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn reduce(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Reduced {
-        Reduced(
-            self.read(line, timestamp_ms)
-                .unwrap_or(Reading::Unreadable { lines: 1 }),
-        )
+        Reduced(self.read(line, timestamp_ms).unwrap_or(Reading::Unreadable))
     }
 
     fn read(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<Reading> {
