@@ -1,4 +1,10 @@
 //! What a stranger meets: help, and what is said when something was asked for wrongly.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use std::{
     fs,

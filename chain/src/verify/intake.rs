@@ -185,7 +185,7 @@ impl Verifier {
             self.ready.insert((node.seq, node.hash));
         }
         match special.map(|special| *special) {
-            Some(Special::Genesis(signed)) => self.consider_genesis(&node, signed),
+            Some(Special::Genesis(signed)) => self.consider_genesis(&node, *signed),
             Some(Special::Control(control)) => {
                 self.store.insert_control(control);
                 self.consider_end(node.hash);

@@ -77,7 +77,7 @@ impl Node {
 
 /// What the payload of some records says to the verifier.
 pub(super) enum Special {
-    Genesis(SignedGenesis),
+    Genesis(Box<SignedGenesis>),
     Control(Control),
     Gap(Gap),
 }
@@ -163,7 +163,7 @@ impl Reducer {
                         return None;
                     }
                     node.hash = genesis_hash(&salt, payload);
-                    special = Some(Box::new(Special::Genesis(signed)));
+                    special = Some(Box::new(Special::Genesis(Box::new(signed))));
                     return Some(Reading::Record(node, special));
                 }
                 node.digest = payload_digest(&salt, payload);
