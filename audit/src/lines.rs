@@ -8,10 +8,10 @@ use memchr::{memchr, memchr2, memrchr};
 use powerpole_chain::verify::{Reduced, Reducer, Verifier, verify_blocks};
 use serde::Deserialize;
 
-/// A line of the format with every byte escaped is shorter; what is longer is no record anyway.
-const LONGEST: usize = 512 << 10;
-const BLOCK: usize = 128 << 10;
-const MOST_THREADS: usize = 4;
+/// A line of the format with every byte escaped (`\u0041`) is shorter; what is longer is no record anyway.
+const LONGEST: usize = 264 << 10;
+const BLOCK: usize = 32 << 10;
+const MOST_THREADS: usize = 2;
 
 #[derive(Deserialize)]
 struct Event {
@@ -86,7 +86,9 @@ struct Blocks<R> {
 impl<R: Read> Blocks<R> {
     fn next(&mut self, mut block: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
         block.clear();
+        block.shrink_to(2 * BLOCK);
         block.append(&mut self.carry);
+        self.carry.shrink_to(BLOCK);
         loop {
             if !self.more(&mut block)? {
                 self.too_long += u64::from(std::mem::take(&mut self.skipping));

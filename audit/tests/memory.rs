@@ -1,4 +1,10 @@
 //! Memory of the shipped command under the worst floods that anybody may write into a stream.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 #![allow(
     clippy::unwrap_used,

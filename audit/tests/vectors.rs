@@ -1,4 +1,10 @@
 //! The shipped command on the golden vectors and on what is not evidence at all.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 // The lints' exceptions for tests do not reach the functions that tests share.
 #![allow(clippy::unwrap_used, reason = "tests")]

@@ -1,4 +1,10 @@
 //! Every class of change to a valid session, and the verdict that it must get.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 // The lints' exceptions for tests do not reach the functions that tests share.
 #![allow(

@@ -2,6 +2,12 @@
 //!
 //! `POWERPOLE_WRITE_VECTORS=1 cargo test -p powerpole-chain --test vectors` writes those that are
 //! missing; it never changes one that is there.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 // The lints' exceptions for tests do not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]

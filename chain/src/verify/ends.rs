@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Second ends are looked for in this many epochs.
-const CLOSED_EPOCHS: usize = 32_768;
+const CLOSED_EPOCHS: usize = 16_384;
 const TWO_ENDS: &str = "two different ends of one epoch carry its signature";
 
 impl Verifier {

@@ -132,11 +132,8 @@ impl Verifier {
     /// One line that was reduced elsewhere.
     pub fn take(&mut self, line: Reduced) {
         match line.0 {
-            Reading::Unreadable { lines } => self.report.unreadable += lines,
-            Reading::Frame { bytes } => {
-                self.report.unsealed += 1;
-                self.report.unsealed_bytes += bytes;
-            }
+            Reading::Unreadable => self.unreadable(1),
+            Reading::Frame { bytes } => self.frames(1, bytes),
             Reading::Record(node, special) => self.record(node, special),
         }
     }
@@ -144,6 +141,12 @@ impl Verifier {
     /// Lines that could not be read at all, such as those that are too long.
     pub fn unreadable(&mut self, lines: u64) {
         self.report.unreadable += lines;
+    }
+
+    /// Frames that were shipped without a key, and their payload bytes.
+    pub(super) fn frames(&mut self, frames: u64, bytes: u64) {
+        self.report.unsealed += frames;
+        self.report.unsealed_bytes += bytes;
     }
 
     /// The verdict.
@@ -182,7 +185,7 @@ impl Verifier {
             self.ready.insert((node.seq, node.hash));
         }
         match special.map(|special| *special) {
-            Some(Special::Genesis(signed)) => self.consider_genesis(&node, signed),
+            Some(Special::Genesis(signed)) => self.consider_genesis(&node, *signed),
             Some(Special::Control(control)) => {
                 self.store.insert_control(control);
                 self.consider_end(node.hash);

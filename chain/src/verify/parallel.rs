@@ -72,6 +72,9 @@ pub fn verify_blocks<E>(
                 for line in done.lines.drain(..) {
                     verifier.take(line);
                 }
+                let counts = std::mem::take(&mut done.counts);
+                verifier.unreadable(counts.unreadable);
+                verifier.frames(counts.frames, counts.frame_bytes);
                 spare.push(done);
                 if !ended {
                     break;
@@ -89,6 +92,28 @@ pub fn verify_blocks<E>(
 struct Done {
     block: Vec<u8>,
     lines: Vec<Reduced>,
+    counts: Counted,
+}
+
+/// Lines that are only counted: a short one must not cost as much as a record.
+#[derive(Default)]
+struct Counted {
+    unreadable: u64,
+    frames: u64,
+    frame_bytes: u64,
+}
+
+impl Counted {
+    fn add(&mut self, reading: Reading) {
+        match reading {
+            Reading::Unreadable => self.unreadable += 1,
+            Reading::Frame { bytes } => {
+                self.frames += 1;
+                self.frame_bytes += bytes;
+            }
+            Reading::Record(..) => {}
+        }
+    }
 }
 
 /// The way to one worker and back.
@@ -132,17 +157,11 @@ impl<O: FnMut(&[u8], &mut Reducer) -> Reduced> Worker<O> {
 
     fn serve(&mut self, work: &Receiver<Done>, done: &SyncSender<Done>) {
         while let Ok(mut next) = work.recv() {
-            let (block, lines) = (std::mem::take(&mut next.block), &mut next.lines);
-            self.each(&block, |line| {
-                // Lines of one byte that nobody can read must not cost a hundred each.
-                if let (Reading::Unreadable { lines: more }, Some(last)) =
-                    (&line.0, lines.last_mut())
-                    && let Reading::Unreadable { lines: before } = &mut last.0
-                {
-                    *before += more;
-                    return;
-                }
-                lines.push(line);
+            let block = std::mem::take(&mut next.block);
+            let (lines, counts) = (&mut next.lines, &mut next.counts);
+            self.each(&block, |line| match line.0 {
+                Reading::Record(..) => lines.push(line),
+                counted => counts.add(counted),
             });
             next.block = block;
             if done.send(next).is_err() {

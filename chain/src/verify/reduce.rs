@@ -15,12 +15,12 @@ pub struct Reduced(pub(super) Reading);
 impl Reduced {
     /// What is no line of the format.
     pub fn unreadable() -> Reduced {
-        Reduced(Reading::Unreadable { lines: 1 })
+        Reduced(Reading::Unreadable)
     }
 }
 
 pub(super) enum Reading {
-    Unreadable { lines: u64 },
+    Unreadable,
     Frame { bytes: u64 },
     Record(Node, Option<Box<Special>>),
 }
@@ -78,7 +78,7 @@ impl Node {
 /// What the payload of some records says to the verifier.
 #[expect(clippy::large_enum_variant, reason = "it is kept in a box only")]
 pub(super) enum Special {
-    Genesis(SignedGenesis),
+    Genesis(Box<SignedGenesis>),
     Control(Control),
     Gap(Gap),
 }
@@ -117,10 +117,7 @@ impl Reducer {
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn reduce(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Reduced {
-        Reduced(
-            self.read(line, timestamp_ms)
-                .unwrap_or(Reading::Unreadable { lines: 1 }),
-        )
+        Reduced(self.read(line, timestamp_ms).unwrap_or(Reading::Unreadable))
     }
 
     fn read(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<Reading> {
@@ -167,7 +164,7 @@ impl Reducer {
                         return None;
                     }
                     node.hash = genesis_hash(&salt, payload);
-                    special = Some(Box::new(Special::Genesis(signed)));
+                    special = Some(Box::new(Special::Genesis(Box::new(signed))));
                     return Some(Reading::Record(node, special));
                 }
                 node.digest = payload_digest(&salt, payload);

@@ -20,8 +20,8 @@ use super::{
 
 /// Lines may be out of place by this many lines.
 pub const WINDOW: usize = 65_536;
-const ATTACHED: usize = 49_152;
-const CONTROLS: usize = 16_384;
+const ATTACHED: usize = 40_960;
+const CONTROLS: usize = 4_096;
 const GAPS: usize = 4096;
 
 /// Spreads heads over a table. Whoever chooses heads does not know the two numbers, so they cannot
