@@ -263,7 +263,9 @@ impl Account {
                 Err(source) if is_access_denied(&source) && tries < LOGIN_TRIES => {
                     tokio::time::sleep(LOGIN_PAUSE).await;
                 }
-                Err(source) if matches!(source, SqlError::Server(_)) => {
+                Err(source)
+                    if matches!(source, SqlError::Server(_)) || is_access_denied(&source) =>
+                {
                     return Err(AccountError::LoginFailed {
                         name_host: self.name_host.clone(),
                         source,
@@ -453,9 +455,14 @@ async fn within<T>(
         })
 }
 
-/// 1045: user or password; 1044 and 1698 do not come up for plain logins.
+/// 1045: user or password; 1044 and 1698 do not come up for plain logins. MySQL answers for a user that does not exist
+/// as if it had one, with a plugin drawn by the name, which may be one that the client does not speak.
 fn is_access_denied(error: &SqlError) -> bool {
-    matches!(error, SqlError::Server(server) if server.code == 1045)
+    match error {
+        SqlError::Server(server) => server.code == 1045,
+        SqlError::Driver(DriverError::UnknownAuthPlugin { .. }) => true,
+        _ => false,
+    }
 }
 
 fn failed(target: &DatabaseTarget, procedure: &'static str, source: SqlError) -> AccountError {
@@ -653,15 +660,7 @@ mod tests {
                 .await
                 .unwrap_err();
             assert_eq!(reused.code(), "ticket_used");
-            // A busy server may break a connection instead of refusing it; the agent asks again then, too.
-            let mut refused = account.prove(&password).await.unwrap_err();
-            for _ in 0..5 {
-                if !refused.may_pass() {
-                    break;
-                }
-                eprintln!("asked again after {refused:?}");
-                refused = account.prove(&password).await.unwrap_err();
-            }
+            let refused = account.prove(&password).await.unwrap_err();
             assert_eq!(refused.code(), "login_failed");
         }
     }

@@ -6,9 +6,6 @@
     clippy::unwrap_used
 )]
 
-// The lints' exceptions for tests do not reach the functions that tests share.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -6,14 +6,6 @@
     clippy::unwrap_used
 )]
 
-// The lints' exceptions for tests do not reach the functions that tests share.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
 mod common;
 
 use common::{Evidence, head_anchor, key, salt, session, verify};

@@ -9,9 +9,6 @@
     clippy::unwrap_used
 )]
 
-// The lints' exceptions for tests do not reach the functions that tests share.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
 mod common;
 
 use std::{fs, path::Path, path::PathBuf};

@@ -76,7 +76,6 @@ impl Node {
 }
 
 /// What the payload of some records says to the verifier.
-#[expect(clippy::large_enum_variant, reason = "it is kept in a box only")]
 pub(super) enum Special {
     Genesis(Box<SignedGenesis>),
     Control(Control),

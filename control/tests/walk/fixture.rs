@@ -62,8 +62,13 @@ pub(crate) async fn moto() -> Option<Moto> {
         .local_addr()
         .unwrap()
         .port();
-    let child = Command::new(server)
-        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+    // One call at a time: moto's threads share dictionaries without locks, so that of two conditional writes at once
+    // both can win. What these tests race is control, not moto.
+    const SERVE: &str = "import sys; from werkzeug.serving import run_simple; \
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app; \
+        run_simple('127.0.0.1', int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)";
+    let child = Command::new(server.with_file_name("python3"))
+        .args(["-c", SERVE, &port.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
