@@ -2,7 +2,7 @@
 
 use super::scene::{ALICE, BOB, BOOT, CLOSING, SOON, Scene};
 use crate::demo::owner_query;
-use crate::journey::{Item, aws};
+use crate::journey::{Item, aws, post};
 use crate::parts::{StagePaths, Variant, switch_repository};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
@@ -54,30 +54,36 @@ pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(
     scene.slack.approve(BOB, &request).await?;
     let item = scene
         .ledger
-        .until(&request, "a launch", SOON, |item| {
-            !item.text("handoff").is_empty() && !item.text("instance").is_empty()
+        .until(&request, "a handoff's name", SOON, |item| {
+            !item.text("handoff").is_empty()
         })
         .await?;
-    let host = scene.address(&request).await?;
-    // A thief takes it first: the secret is gone while the machine still boots.
-    let body = json!({ "SecretId": item.text("handoff"), "ForceDeleteWithoutRecovery": true });
+    // A thief takes it first: the bastion's own look is held back until the secret is gone.
+    let name = item.text("handoff");
+    let held = json!({
+        "service": "secretsmanager", "operation": "GetSecretValue", "resource": name, "count": 1,
+        "action": { "kind": "delay", "ms": 6000 },
+    });
+    post(&format!("{}/_stage/faults", scene.aws), &held)
+        .await
+        .context("holding the bastion's look back")?;
     let mut stolen = false;
     for _ in 0..50 {
-        let read = json!({ "SecretId": item.text("handoff") });
-        if aws(
+        let look = json!({ "SecretId": name });
+        let there = aws(
             &scene.aws,
             "secretsmanager",
-            "secretsmanager.GetSecretValue",
-            &read,
+            "secretsmanager.DescribeSecret",
+            &look,
         )
-        .await
-        .is_ok()
-        {
+        .await;
+        if there.is_ok() {
+            let delete = json!({ "SecretId": name, "ForceDeleteWithoutRecovery": true });
             aws(
                 &scene.aws,
                 "secretsmanager",
                 "secretsmanager.DeleteSecret",
-                &body,
+                &delete,
             )
             .await?;
             stolen = true;
@@ -86,6 +92,13 @@ pub(super) async fn a_handoff_that_is_gone_aborts_and_alarms(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     ensure!(stolen, "the handoff was never there to be stolen");
+    scene
+        .ledger
+        .until(&request, "an instance", SOON, |item| {
+            !item.text("instance").is_empty()
+        })
+        .await?;
+    let host = scene.address(&request).await?;
     let item = failed(&scene, &request, Duration::from_secs(180)).await?;
     ensure!(
         item.text("failed_code") == "handoff_gone",
