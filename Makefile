@@ -15,7 +15,7 @@ BIN := .stage/bin
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: ## Install what the stage needs: packages, databases, AWS stand-ins (asks nothing, says all)
@@ -50,8 +50,9 @@ lint: ## Formatting, lints, directions of dependencies, shell scripts, licences
 	@tests/lint.sh
 
 .PHONY: unit
-unit: install ## Every unit and integration test, on real databases, moto and machines
+unit: install ## Every unit and integration test on real parts; both verifiers against each other
 	@tests/unit.sh
+	@tests/verifier/run.sh $(BIN)/powerpole
 
 .PHONY: e2e
 e2e: install build image ## The whole main job and the bad cases, end to end on real parts
