@@ -4,5 +4,5 @@
 set -euo pipefail
 powerpole=${1:?usage: tests/verifier/run.sh POWERPOLE [MUTATIONS] [SEED]}
 here=$(dirname "$(readlink -f "$0")")
-exec timeout 60 python3 "$here/compare.py" --powerpole "$(readlink -f "$powerpole")" \
+exec timeout 900 python3 "$here/compare.py" --powerpole "$(readlink -f "$powerpole")" \
   --mutations "${2:-300}" --seed "${3:-1}"
