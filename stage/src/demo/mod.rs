@@ -81,8 +81,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         code = interrupts.next() => Ok(if args.auto { code } else { ExitCode::SUCCESS }),
     };
     if let Err(error) = &outcome {
-        narrator::headline("A step did not hold");
+        narrator::headline(if args.auto {
+            "A step did not hold"
+        } else {
+            "The stage does not answer any more"
+        });
         narrator::lines(&format!("{error:#}"));
+        narrator::lines(&format!("Logs: {}", running.stage.logs().display()));
     }
     narrator::headline("Taking the stage down");
     let down = running.take_down().await;

@@ -55,4 +55,16 @@ impl StageFiles {
     pub(crate) fn keys(&self) -> PathBuf {
         self.dir.join("keys")
     }
+
+    /// Removes what nobody needs of a stage that is down: keys, passwords, certificates, profiles, sockets.
+    pub(crate) fn forget_secrets(&self) -> anyhow::Result<()> {
+        for folder in ["keys", "run", "client"] {
+            let path = self.dir.join(folder);
+            if path.exists() {
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -236,7 +236,7 @@ impl Running {
             "the stage left something behind: {}",
             serde_json::to_string(&left)?
         );
-        Ok(())
+        self.files.forget_secrets()
     }
 }
 

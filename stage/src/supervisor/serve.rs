@@ -125,6 +125,7 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
     if !left.none() {
         bail!("something is left: {}", serde_json::to_string(&left)?);
     }
+    files.forget_secrets()?;
     say(&format!(
         "The stage {} is down; nothing is left of it but its folder.",
         stage.name()
