@@ -1,9 +1,15 @@
 //! The broker's door, with a stranger at it anywhere, and with a whole login where systemd is process 1.
 
+use super::socket::{Connection, FromBroker, FromShim};
 use super::*;
 use crate::evidence::trial;
+use crate::session::pty::Size;
+use crate::session::shell::ShellRequest;
+use powerpole_chain::Kind;
+use serde_json::json;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/alice@example.com";
 const BOB: &str = "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/bob@example.com";
