@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use powerpole_control::aws::cloud::Aws;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
+use powerpole_control::hardening;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::dynamodb::DynamoDb;
 use powerpole_control::run::{Listeners, run};
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
+    hardening::keep_memory_private().context("this process's memory cannot be kept private")?;
     match arguments.command {
         Task::Keygen { dir } => Ok(keys::generate(&dir)?),
         Task::CheckConfig { config } => {

@@ -7,7 +7,9 @@ use crate::ledger::transitions as to;
 use crate::request::one_line;
 use crate::service::{Service, StepError};
 use jiff::Timestamp;
-use powerpole_protocol::callback::{CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready};
+use powerpole_protocol::callback::{
+    ChainHead, CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready,
+};
 use powerpole_protocol::envelope::{Envelope, Message, parse_key};
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::ledger::State;
@@ -187,13 +189,8 @@ pub async fn heartbeat(
     if !is_hash(&message.head.hash) {
         return Err(Refusing::Malformed("head"));
     }
-    if message.count > item.heartbeat
-        && item
-            .latest
-            .as_ref()
-            .is_some_and(|(seq, _)| message.head.seq < *seq)
-    {
-        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back");
+    if message.count > item.heartbeat && contradicts(&message.head, &item) {
+        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back or was replaced");
         return Err(Refusing::Malformed("head"));
     }
     let moved = service
@@ -216,13 +213,9 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
         .take(20)
         .map(|r| one_line(&cut(r)))
         .collect();
-    if item
-        .latest
-        .as_ref()
-        .is_some_and(|(seq, _)| message.head.seq < *seq)
-    {
-        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head lies before one that was heard of");
-        remarks.push("the final head lies before the latest that control heard of".to_owned());
+    if contradicts(&message.head, &item) {
+        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head contradicts one that was heard of");
+        remarks.push("the final head contradicts the latest that control heard of".to_owned());
     }
     let closing = Closing {
         at: service.clock.now(),
@@ -257,6 +250,13 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
     } else {
         Err(Refusing::NotYet("the request moved meanwhile"))
     }
+}
+
+/// Whether a head cannot follow the latest that control heard of: it lies before it, or is another one with its number.
+fn contradicts(head: &ChainHead, item: &Item) -> bool {
+    item.latest
+        .as_ref()
+        .is_some_and(|(seq, hash)| head.seq < *seq || (head.seq == *seq && head.hash != *hash))
 }
 
 /// Takes note that a bastion gave up before it was ready.

@@ -9,6 +9,7 @@
 
 mod failures;
 mod fixture;
+mod forgeries;
 mod launches;
 mod ledger;
 mod path;
