@@ -15,6 +15,10 @@ pub(crate) struct Verdict {
     pub(crate) code: i32,
     /// What a person reads.
     pub(crate) text: String,
+    /// What a program reads.
+    pub(crate) json: Value,
+    /// The exit code with `--strict`.
+    pub(crate) strict: i32,
 }
 
 /// Writes a request's evidence into a folder.
@@ -45,6 +49,7 @@ pub(crate) async fn export(
 pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict> {
     let json = run(program, dir, &["--json"]).await?;
     let text = run(program, dir, &[]).await?;
+    let strict = run(program, dir, &["--strict"]).await?;
     let value: Value = serde_json::from_slice(&json.stdout).with_context(|| {
         format!(
             "powerpole verify gave no JSON: {}",
@@ -59,6 +64,8 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
             .to_owned(),
         code: json.status.code().unwrap_or(-1),
         text: String::from_utf8_lossy(&text.stdout).into_owned(),
+        json: value,
+        strict: strict.status.code().unwrap_or(-1),
     })
 }
 
