@@ -5,6 +5,7 @@
 
 mod admission;
 mod door;
+mod exec_watch;
 mod login;
 mod patrol;
 mod peer;
@@ -13,13 +14,16 @@ pub(crate) mod shim;
 mod socket;
 mod tripwire;
 
-use crate::evidence::{Gate, Recorder};
+use crate::evidence::{EvidenceError, Gate, Recorder};
 use crate::failure::Coded;
 use crate::session::relay::Signal;
 use crate::session::shell::{Shells, SystemdShells, kill_all_of};
 use admission::Rule;
 use door::Door;
-use patrol::watch_workers;
+use exec_watch::ExecWatch;
+use patrol::{Places, look_again, look_first};
+use powerpole_chain::Kind;
+use serde_json::json;
 use sessions::{State, new_state};
 use socket::Listener;
 use std::io;
@@ -73,6 +77,9 @@ pub(crate) enum BrokerError {
         /// Why.
         source: io::Error,
     },
+    /// What holds here cannot be recorded.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
 }
 
 impl Coded for BrokerError {
@@ -80,6 +87,7 @@ impl Coded for BrokerError {
         match self {
             Self::NoUser(_) => "user_missing",
             Self::Listen { .. } => "broker_socket",
+            Self::Evidence(error) => error.code(),
         }
     }
 }
@@ -101,7 +109,7 @@ pub(crate) struct Broker {
     state: Arc<State>,
     operator_uid: u32,
     accepting: JoinHandle<()>,
-    watching: JoinHandle<()>,
+    watching: Vec<JoinHandle<()>>,
 }
 
 impl Broker {
@@ -134,7 +142,7 @@ impl Broker {
             }
         })?;
         let door = Door {
-            state: new_state(recorder, gate),
+            state: new_state(recorder.clone(), gate),
             rule: Rule {
                 ssm_uid: ssm.uid.as_raw(),
                 worker: WORKER.into(),
@@ -148,7 +156,17 @@ impl Broker {
                 shell: config.shell,
             },
         };
-        Ok(open(listener, door, operator.uid.as_raw()))
+        let watch = ExecWatch::on(&door.rule.worker).inspect_err(|error| {
+            // The tripwire is left, which sees a worker up to a quarter of a second after it began to run.
+            tracing::error!(alarm = true, %error, "workers are not looked at before they run");
+        });
+        let held = json!({
+            "event": "exec_watch",
+            "on": watch.is_ok(),
+            "why": watch.as_ref().err().map(ToString::to_string),
+        });
+        recorder.record_json(Kind::Event, 0, &held)?;
+        Ok(open(listener, door, watch.ok(), operator.uid.as_raw()))
     }
 
     /// Shows a text on every open session's terminal.
@@ -201,7 +219,9 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.watching.abort();
+        for watching in &self.watching {
+            watching.abort();
+        }
     }
 }
 
@@ -212,7 +232,12 @@ fn user(name: &str) -> Result<nix::unistd::User, BrokerError> {
         .ok_or_else(|| BrokerError::NoUser(name.to_owned()))
 }
 
-fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Broker {
+fn open<S: Shells>(
+    listener: Listener,
+    door: Door<S>,
+    watch: Option<ExecWatch>,
+    operator_uid: u32,
+) -> Broker {
     let door = Arc::new(door);
     let state = Arc::clone(&door.state);
     let tripwire = Tripwire::new(
@@ -221,7 +246,13 @@ fn open<S: Shells>(listener: Listener, door: Door<S>, operator_uid: u32) -> Brok
         &door.ssm_data,
         &door.instance,
     );
-    let watching = tokio::spawn(watch_workers(Arc::clone(&state), tripwire));
+    let places = Places {
+        ssm_data: door.ssm_data.clone(),
+        instance: door.instance.clone(),
+    };
+    let first = watch.map(|watch| tokio::spawn(look_first(Arc::clone(&state), watch, places)));
+    let again = tokio::spawn(look_again(Arc::clone(&state), tripwire));
+    let watching = first.into_iter().chain([again]).collect();
     let accepting = tokio::spawn(async move {
         let logins = Arc::new(Semaphore::new(MAX_LOGINS));
         loop {

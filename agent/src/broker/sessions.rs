@@ -1,6 +1,7 @@
 //! What the broker keeps of its sessions: their numbers, the ways to signal them, and how many there were.
 
 use super::admission::Refusal;
+use super::patrol::Workers;
 use crate::evidence::{Gate, Recorder};
 use crate::session::relay::Signal;
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,7 @@ pub(super) struct State {
     pub(super) refused: AtomicU32,
     /// SSM sessions that came here, admitted or not.
     pub(super) known: Mutex<HashSet<String>>,
+    pub(super) workers: Mutex<Workers>,
     pub(super) intrusion: AtomicBool,
 }
 
@@ -32,6 +34,10 @@ impl State {
 
     pub(super) fn known(&self) -> MutexGuard<'_, HashSet<String>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Numbers a session and opens its way for signals; refused when there are too many or logins are over.
@@ -73,6 +79,7 @@ pub(super) fn new_state(recorder: Recorder, gate: watch::Receiver<Gate>) -> Arc<
         admitted: AtomicU32::new(0),
         refused: AtomicU32::new(0),
         known: Mutex::new(HashSet::new()),
+        workers: Mutex::default(),
         intrusion: AtomicBool::new(false),
     })
 }

@@ -5,8 +5,6 @@ use super::*;
 use crate::evidence::trial;
 use crate::session::pty::Size;
 use crate::session::shell::ShellRequest;
-use powerpole_chain::Kind;
-use serde_json::json;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -43,7 +41,7 @@ async fn a_process_that_ssm_did_not_start_is_refused_recorded_and_counted() {
         ssm_data: temp.path().to_owned(),
         shells: NoShells,
     };
-    let broker = open(Listener::bind(&path, gid).unwrap(), door, 65_533);
+    let broker = open(Listener::bind(&path, gid).unwrap(), door, None, 65_533);
     for (nonce_is_right, code) in [(true, "not_from_ssm"), (false, "protocol")] {
         let shim = Connection::connect(&path).unwrap();
         let challenge = shim.receive().await.unwrap().unwrap();
