@@ -7,7 +7,9 @@ mod crashes;
 mod decisions;
 mod failures;
 mod main_job;
+mod rogues;
 mod scene;
+mod secrets;
 
 use crate::supervisor::{Running, Times, say};
 use anyhow::Context as _;
@@ -32,9 +34,9 @@ pub(crate) struct Args {
     /// The stage's name; by default one that no other run has.
     #[arg(long)]
     name: Option<String>,
-    /// Only cases whose name contains this.
+    /// Only cases whose name contains this; may be given several times.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// List the cases and run none.
     #[arg(long)]
     list: bool,
@@ -66,7 +68,10 @@ fn cases() -> Vec<Case> {
         beside crashes::a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed;
         beside crashes::a_machine_destroyed_without_warning_leaves_no_account_and_no_valid_verdict;
         beside attacks::an_operators_attacks_come_to_nothing;
-        beside attacks::a_port_session_ends_the_bastion_and_reaches_no_database;
+        beside rogues::control_cuts_off_whoever_keeps_it_waiting_and_serves_the_others;
+        beside rogues::a_port_session_is_refused_before_its_worker_runs_and_the_bastion_goes_on;
+        beside rogues::lines_that_a_neighbour_writes_into_anothers_stream_change_no_verdict;
+        beside secrets::no_process_and_no_log_shows_one_while_a_session_is_open;
         beside failures::a_handoff_that_is_gone_aborts_and_alarms;
         beside main_job::from_the_request_to_a_valid_verdict;
         beside main_job::write_access_on_mariadb;
@@ -90,9 +95,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let chosen: Vec<Case> = cases()
         .into_iter()
         .filter(|case| {
-            args.only
-                .as_ref()
-                .is_none_or(|only| case.name.contains(only.as_str()))
+            args.only.is_empty() || args.only.iter().any(|only| case.name.contains(only))
         })
         .collect();
     if args.list {
