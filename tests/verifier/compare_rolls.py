@@ -107,7 +107,7 @@ def by_python(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--powerpole", required=True)
-    parser.add_argument("--mutations", type=int, default=200)
+    parser.add_argument("--mutations", type=int, default=80)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     dice = random.Random(args.seed)
