@@ -5,6 +5,7 @@
 use crate::account::{Account, Grantor};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
+use crate::closing;
 use crate::config::Config;
 use crate::control::{Control, persist};
 use crate::evidence::{Evidence, EvidenceConfig, Recorder};
@@ -227,7 +228,7 @@ pub(crate) async fn boot(
         .take(
             "timer",
             seconds(20),
-            crate::power::arm_timer(window.left + CLOSING_GRACE),
+            crate::power::arm_timer(window.left + closing::GRACE),
         )
         .await?;
     note(&recorder, "ready", &window.deadline.to_string())?;
@@ -245,9 +246,6 @@ fn note(recorder: &Recorder, event: &str, detail: &str) -> Result<(), Failure> {
         .record(Kind::Event, 0, payload.as_bytes())
         .map_err(|error| Failure::of("evidence", &error))
 }
-
-/// What systemd grants the agent for closing after the deadline, before it powers off by itself.
-const CLOSING_GRACE: Duration = Duration::from_secs(90);
 
 /// Control answered `ready` without a deadline.
 #[derive(Debug, thiserror::Error)]

@@ -14,14 +14,19 @@ use std::time::Duration;
 
 /// Longest time for ending sessions.
 const SESSIONS_LIMIT: Duration = Duration::from_secs(15);
-/// Longest time for closing the account; its lease of 180 s ends it otherwise.
-const ACCOUNT_LIMIT: Duration = Duration::from_secs(45);
+/// Longest time for closing the account; the database's own event goes on with it, its lease of 180 s at the latest.
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(20);
 /// Pause between two tries to close the account.
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(2);
 /// Longest time for sealing, shipping and anchoring.
 const SEAL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for telling control.
 const CLOSED_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time for [`close`]: more than its parts may take together (amazon-ssm-agent 10 s, the recorder's endpoint
+/// 3 s, and the limits above), so that it ends one that has no bound of its own.
+pub(crate) const LIMIT: Duration = Duration::from_secs(85);
+/// What systemd's timer allows after the deadline: [`LIMIT`], [`CLOSED_LIMIT`] and a little more.
+pub(crate) const GRACE: Duration = Duration::from_secs(120);
 
 /// What the end left behind.
 #[derive(Debug, Default)]
@@ -36,6 +41,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// What is left of an end that took longer than [`LIMIT`].
+    pub(crate) fn broken_off() -> Self {
+        let mut report = Self::default();
+        report.remark(format!("closing did not end within {} s", LIMIT.as_secs()));
+        report
+    }
+
     fn remark(&mut self, text: String) {
         tracing::error!(remark = text, "closing did not go as it should");
         self.remarks.push(text);

@@ -140,7 +140,8 @@ pub struct Times {
     pub launch_ahead_s: u64,
     /// The longest way ahead that a start may lie; 604800.
     pub start_within_s: u64,
-    /// After the deadline, control ends what has not closed itself; 60.
+    /// After the deadline, control ends what has not closed itself; 150. A bastion may take 115 s to close in the worst
+    /// case, and its own timer ends it after 120 s: less here would cost a chain its seal.
     pub deadline_grace_s: u64,
     /// Without a heartbeat for this long EC2 is asked whether the instance lives; 45.
     pub heartbeat_doubt_s: u64,
@@ -171,7 +172,7 @@ impl Default for Times {
             roll_delay_s: 900,
             launch_ahead_s: 180,
             start_within_s: 604_800,
-            deadline_grace_s: 60,
+            deadline_grace_s: 150,
             heartbeat_doubt_s: 45,
             heartbeat_lost_s: 150,
             durations_s: vec![900, 1800, 3600, 7200, 14_400, 28_800],

@@ -335,9 +335,9 @@ mod tests {
         assert_eq!(at(&item, 44), vec![]);
         assert_eq!(at(&item, 45), vec![Action::Look]);
         assert!(matches!(at(&item, 150).as_slice(), [Action::EndLost(_)]));
-        item.heartbeat_at = Some(after(now(), 959));
-        assert_eq!(at(&item, 959), vec![]);
-        assert!(matches!(at(&item, 960).as_slice(), [Action::EndLost(_)]));
+        item.heartbeat_at = Some(after(now(), 1049));
+        assert_eq!(at(&item, 1049), vec![]);
+        assert!(matches!(at(&item, 1050).as_slice(), [Action::EndLost(_)]));
     }
 
     #[test]

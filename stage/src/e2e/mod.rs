@@ -11,6 +11,7 @@ mod rogues;
 mod rolls;
 mod scene;
 mod secrets;
+mod stubborn;
 
 use crate::supervisor::{Running, Times, say};
 use anyhow::Context as _;
@@ -85,6 +86,7 @@ fn cases() -> Vec<Case> {
         beside rolls::a_request_that_vanishes_from_the_ledger_is_missed;
         beside decisions::one_approval_wins_however_many_click;
         beside decisions::a_bad_form_is_refused_field_by_field;
+        alone stubborn::a_query_that_cannot_be_killed_costs_no_seal;
         alone failures::an_event_scheduler_that_is_off_opens_no_account;
         alone failures::a_patch_that_fails_fails_the_request_with_its_reason;
         alone crashes::control_killed_before_and_after_run_instances_launches_once;
