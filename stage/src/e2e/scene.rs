@@ -2,7 +2,9 @@
 
 use crate::demo::owner_query;
 use crate::hub::Process;
-use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, verify};
+use crate::journey::{
+    Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify, verify_strictly,
+};
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -224,6 +226,11 @@ impl Scene {
         verify(&self.powerpole, &dir).await
     }
 
+    /// The exit code of a strict look at what was exported for the verdict.
+    pub(super) async fn strict_code(&self, request: &str) -> anyhow::Result<i32> {
+        verify_strictly(&self.powerpole, &self.dir.join("evidence").join(request)).await
+    }
+
     /// The records that are there now, of a request that may be open.
     pub(super) async fn early_lines(&self, request: &str) -> anyhow::Result<Vec<Line>> {
         let name = format!("{request}.early");
@@ -243,6 +250,11 @@ impl Scene {
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("reading {}", file.display()))?;
         Ok(text.lines().filter_map(Line::parse).collect())
+    }
+
+    /// Checks the rolls against the ledger.
+    pub(super) async fn rolls(&self, ledger: &str) -> anyhow::Result<Verdict> {
+        rolls(&self.powerpole, ledger, self.environment(ALICE)).await
     }
 
     /// The hosts from which an account named `alice` may log in now, by the server's own table.
