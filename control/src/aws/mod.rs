@@ -2,5 +2,6 @@
 
 pub mod cloud;
 pub mod ec2;
+pub mod kms;
 pub mod secrets;
 pub mod ssm;
