@@ -14,4 +14,5 @@ mod ledger;
 mod path;
 mod process;
 mod races;
+mod rolls;
 mod tickets;
