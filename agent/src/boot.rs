@@ -2,7 +2,7 @@
 //!
 //! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
 
-use crate::account::{Account, Grantor};
+use crate::account::{Account, Grantor, Servers};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
 use crate::closing;
@@ -146,11 +146,12 @@ pub(crate) async fn boot(
     let evidence = &*bastion.evidence.insert(evidence);
     let recorder = evidence.recorder();
 
+    let servers = Servers::of(handoff);
     steps
         .take(
             "lockdown",
             seconds(20),
-            firewall::apply(config, handoff.database.port),
+            firewall::apply(config, &servers.ports()),
         )
         .await?;
     steps
@@ -169,7 +170,7 @@ pub(crate) async fn boot(
         .take(
             "account",
             seconds(60),
-            Account::open(&handoff.database, grantor, &handoff.ticket, &password),
+            Account::open(&servers, grantor, &handoff.ticket, &password),
         )
         .await?;
     let account = &*bastion.account.insert(Arc::new(account));
@@ -182,7 +183,7 @@ pub(crate) async fn boot(
         .take(
             "sql_endpoint",
             seconds(20),
-            SqlEndpoint::start(config, &handoff.database, recorder.clone(), evidence.gate()),
+            SqlEndpoint::start(config, servers.session(), recorder.clone(), evidence.gate()),
         )
         .await?;
     let sql = &*bastion.sql.insert(sql);

@@ -1,4 +1,4 @@
-//! Control's secrets: its own keys, the clusters' ticket keys, Slack's token and signing secret.
+//! Control's secrets: its own keys, the clusters' ticket keys that lie in files, Slack's token and signing secret.
 //!
 //! Owns reading and making key files and deriving a try's tokens. Nothing here prints, and everything is
 //! wiped when dropped.
@@ -12,6 +12,7 @@
 //! ```
 
 use crate::config::Config;
+use crate::tickets::TicketKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
@@ -79,7 +80,7 @@ pub struct Keys {
     /// Derives tokens.
     pub derivation: Derivation,
     /// Ticket keys by cluster.
-    pub tickets: BTreeMap<ClusterId, Zeroizing<Vec<u8>>>,
+    pub tickets: BTreeMap<ClusterId, TicketKey>,
     /// Slack's bot token.
     pub slack_token: Secret,
     /// Slack's signing secret.
@@ -146,14 +147,20 @@ impl Keys {
     /// With all that is wrong at once.
     pub fn load(config: &Config) -> Result<Self, Vec<KeyError>> {
         let mut faults = Vec::new();
-        let mut tickets = BTreeMap::new();
+        let mut tickets: BTreeMap<ClusterId, TicketKey> = BTreeMap::new();
         for cluster in &config.clusters {
-            match read_hex(&cluster.ticket_key_file) {
-                Ok(key) if tickets.values().any(|other| *other == key) => {
-                    faults.push(KeyError::Shared(cluster.ticket_key_file.clone()));
+            if let Some(name) = &cluster.ticket_kms_key {
+                tickets.insert(cluster.id.clone(), TicketKey::Kms(name.clone()));
+            }
+            let Some(file) = &cluster.ticket_key_file else {
+                continue;
+            };
+            match read_hex(file) {
+                Ok(key) if tickets.values().any(|other| other.is(&key)) => {
+                    faults.push(KeyError::Shared(file.clone()));
                 }
                 Ok(key) => {
-                    tickets.insert(cluster.id.clone(), key);
+                    tickets.insert(cluster.id.clone(), TicketKey::Held(key));
                 }
                 Err(fault) => faults.push(fault),
             }

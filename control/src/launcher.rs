@@ -16,6 +16,7 @@ use crate::ledger::item::{Failure, Item};
 use crate::ledger::transitions::{self as to, NewAttempt};
 use crate::policy::{Permission, may_launch};
 use crate::service::{Service, StepError};
+use crate::tickets;
 use jiff::Timestamp;
 use powerpole_protocol::boot::{BootDocument, ControlEndpoint, USER_DATA_LIMIT};
 use powerpole_protocol::envelope::key_text;
@@ -169,7 +170,8 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
             .handoff
             .as_deref()
             .ok_or(StepError::Document("handoff without a name"))?;
-        let secret = handoff(service, item, &instance)?
+        let secret = handoff(service, item, &instance)
+            .await?
             .to_secret()
             .map_err(|_| StepError::Document("handoff"))?;
         let put_token = service
@@ -239,17 +241,16 @@ fn user_data(service: &Service, item: &Item) -> Result<Secret, StepError> {
     Ok(text)
 }
 
-fn handoff(service: &Service, item: &Item, instance: &InstanceId) -> Result<Handoff, StepError> {
+async fn handoff(
+    service: &Service,
+    item: &Item,
+    instance: &InstanceId,
+) -> Result<Handoff, StepError> {
     let lacks = StepError::Document;
     let config = &service.config;
     let cluster = config
         .cluster(&item.cluster)
         .ok_or(lacks("handoff of a cluster that is not configured"))?;
-    let key = service
-        .keys
-        .tickets
-        .get(&item.cluster)
-        .ok_or(lacks("ticket without a key"))?;
     let ticket = Ticket {
         key_id: cluster.ticket_key_id.clone(),
         request: item.request.clone(),
@@ -293,7 +294,9 @@ fn handoff(service: &Service, item: &Item, instance: &InstanceId) -> Result<Hand
             ca_pem: service.certificates.get(&item.cluster).cloned(),
             grantor_secret: cluster.grantor_secret.clone(),
         },
-        ticket: ticket.signed(key),
+        readers: cluster.readers.clone(),
+        session: cluster.session_of(item.level).cloned(),
+        ticket: tickets::sign(service, &item.cluster, ticket).await?,
         evidence: EvidencePlaces {
             log_group: config.evidence.log_group.clone(),
             log_stream: format!("{}/{instance}", item.request),

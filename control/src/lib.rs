@@ -21,3 +21,4 @@ pub mod service;
 pub mod slack;
 pub mod slack_api;
 pub mod tick;
+pub mod tickets;

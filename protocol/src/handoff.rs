@@ -28,8 +28,17 @@ pub struct Handoff {
     pub token: Token,
     /// What was approved.
     pub grant: Grant,
-    /// The database and the way to the grantor's credential.
+    /// The database's writer and the way to the grantor's credential.
     pub database: DatabaseTarget,
+    /// The cluster's further instances, each by its own address: whoever is connected there is ended there too.
+    /// Absent when there is none. An agent from before this field refuses a handoff that has it, so control's
+    /// configuration names readers only once the image is of the same release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<DatabaseEndpoint>,
+    /// Where this grant's sessions connect; absent: the writer. Accounts are opened and closed on the writer in any
+    /// case. As new as `readers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<DatabaseEndpoint>,
     /// Control's permission that the database itself checks.
     pub ticket: Ticket,
     /// Where the evidence goes.
@@ -77,6 +86,16 @@ pub struct DatabaseTarget {
     pub ca_pem: Option<String>,
     /// Name of the grantor's credential in Secrets Manager: `{"username": …, "password": …}`.
     pub grantor_secret: String,
+}
+
+/// One more server of the same cluster: same certificates to trust, same grantor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseEndpoint {
+    /// Host name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
 }
 
 /// Where evidence is kept.

@@ -70,6 +70,13 @@ impl Ticket {
         self
     }
 
+    /// Takes a MAC that was made elsewhere over [`Ticket::mac_input`] or [`Ticket::extension_mac_input`].
+    #[must_use]
+    pub fn with_mac(mut self, mac: &[u8; 32]) -> Self {
+        self.mac = data_encoding::HEXLOWER.encode(mac);
+        self
+    }
+
     /// Fills in the MAC of a ticket that extends.
     #[must_use]
     pub fn signed_extension(mut self, key: &[u8]) -> Self {

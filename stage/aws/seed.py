@@ -12,6 +12,8 @@ import time
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 ROLE = "PowerPoleBastion"
 NETWORK = "10.77.0.0/16"
@@ -134,6 +136,30 @@ def secret(secrets, name, file):
         secrets.put_secret_value(SecretId=name, SecretString=value)
 
 
+def ticket_key(kms, alias, file):
+    """A KMS key with the ticket key of a file (64 hexadecimal digits) as its material, as docs/control.md says."""
+    aliases = [found["AliasName"] for page in kms.get_paginator("list_aliases").paginate() for found in page["Aliases"]]
+    if alias in aliases:
+        return
+    with open(file, encoding="utf-8") as text:
+        material = bytes.fromhex(text.read().strip())
+    key = kms.create_key(Origin="EXTERNAL", KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"]
+    offer = kms.get_parameters_for_import(
+        KeyId=key, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_3072"
+    )
+    digest = hashes.SHA256()
+    wrapped = serialization.load_der_public_key(offer["PublicKey"]).encrypt(
+        material, padding.OAEP(mgf=padding.MGF1(digest), algorithm=digest, label=None)
+    )
+    kms.import_key_material(
+        KeyId=key,
+        ImportToken=offer["ImportToken"],
+        EncryptedKeyMaterial=wrapped,
+        ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
+    )
+    kms.create_alias(AliasName=alias, TargetKeyId=key)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image-parameter", default="/powerpole/stage/image")
@@ -143,6 +169,10 @@ def main():
     parser.add_argument(
         "--grantor", action="append", default=[], metavar="NAME=FILE",
         help="a grantor's credential and the file that holds its JSON",
+    )
+    parser.add_argument(
+        "--ticket-key", action="append", default=[], metavar="ALIAS=FILE",
+        help="alias of a KMS key, and the file that holds its material in hexadecimal digits",
     )
     arguments = parser.parse_args()
     ec2, logs = client("ec2"), client("logs")
@@ -158,6 +188,9 @@ def main():
     for grantor in arguments.grantor:
         name, _, file = grantor.partition("=")
         secret(client("secretsmanager"), name, file)
+    for key in arguments.ticket_key:
+        alias, _, file = key.partition("=")
+        ticket_key(client("kms"), alias, file)
     print(json.dumps({"ami": ami, "subnet": subnet, "security_group": group}))
     print(f"seed: AWS account made in {time.monotonic() - begin:.1f} s", file=sys.stderr)
 

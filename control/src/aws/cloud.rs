@@ -1,6 +1,6 @@
-//! The launcher's port to EC2, Secrets Manager and SSM, and its adapter over the three files beside it.
+//! The launcher's port to EC2, Secrets Manager, SSM and KMS, and its adapter over the files beside it.
 
-use super::{ec2, secrets, ssm};
+use super::{ec2, kms, secrets, ssm};
 use futures_util::future::BoxFuture;
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::secret::Secret;
@@ -121,11 +121,18 @@ pub trait Cloud: Send + Sync {
     ) -> BoxFuture<'a, Result<(), CloudError>>;
     /// Deletes a handoff without a recovery window.
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>>;
+    /// HMAC-SHA256 of a message of at most 4096 bytes under a key of KMS.
+    fn mac<'a>(
+        &'a self,
+        key: &'a str,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<[u8; 32], CloudError>>;
 }
 
 /// AWS through its SDK.
 pub struct Aws {
     ec2: aws_sdk_ec2::Client,
+    kms: aws_sdk_kms::Client,
     secrets: aws_sdk_secretsmanager::Client,
     ssm: aws_sdk_ssm::Client,
 }
@@ -136,6 +143,7 @@ impl Aws {
     pub fn new(settings: &aws_config::SdkConfig) -> Self {
         Self {
             ec2: aws_sdk_ec2::Client::new(settings),
+            kms: aws_sdk_kms::Client::new(settings),
             secrets: aws_sdk_secretsmanager::Client::new(settings),
             ssm: aws_sdk_ssm::Client::new(settings),
         }
@@ -185,6 +193,13 @@ impl Cloud for Aws {
     }
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>> {
         Box::pin(secrets::delete(&self.secrets, name))
+    }
+    fn mac<'a>(
+        &'a self,
+        key: &'a str,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<[u8; 32], CloudError>> {
+        Box::pin(kms::mac(&self.kms, key, message))
     }
 }
 

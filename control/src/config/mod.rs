@@ -6,6 +6,7 @@
 
 pub mod rules;
 
+use powerpole_protocol::handoff::DatabaseEndpoint;
 use powerpole_protocol::id::{ClusterId, Email, SchemaName};
 use powerpole_protocol::level::AccessLevel;
 use serde::Deserialize;
@@ -222,10 +223,22 @@ pub struct Cluster {
     pub ca_file: Option<PathBuf>,
     /// Name of the grantor's credential in Secrets Manager. Control never reads it.
     pub grantor_secret: String,
+    /// Every further instance of the cluster, each by its own endpoint (not by one that stands for several): when a
+    /// grant ends, connections are ended on each. None by default.
+    #[serde(default)]
+    pub readers: Vec<DatabaseEndpoint>,
+    /// Where sessions of READ grants connect: `writer`, or `reader`, the first of `readers`; `writer` by default.
+    #[serde(default)]
+    pub read_from: ReadFrom,
     /// Which ticket key signs.
     pub ticket_key_id: String,
-    /// File with that key: 64 hexadecimal digits, no other cluster's.
-    pub ticket_key_file: PathBuf,
+    /// File with that key: 64 hexadecimal digits, no other cluster's. Either this or `ticket_kms_key`.
+    #[serde(default)]
+    pub ticket_key_file: Option<PathBuf>,
+    /// That key in KMS, by id, ARN or alias: spec HMAC_256, its material imported, no other cluster's. Control asks for
+    /// MACs and never sees the key.
+    #[serde(default)]
+    pub ticket_kms_key: Option<String>,
     /// Schemas that may be asked for; 1 to 100.
     pub schemas: Vec<SchemaName>,
     /// Levels that may be asked for; all three by default.
@@ -239,6 +252,28 @@ pub struct Cluster {
     pub approvers: Vec<Email>,
     /// Who may ask: addresses, or `*@domain` for everybody of a domain.
     pub operators: Vec<String>,
+}
+
+/// Where sessions of READ grants connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    /// The writer, like all others.
+    #[default]
+    Writer,
+    /// The first of the cluster's readers.
+    Reader,
+}
+
+impl Cluster {
+    /// Where sessions of a grant of this level connect; `None`: the writer.
+    #[must_use]
+    pub fn session_of(&self, level: AccessLevel) -> Option<&DatabaseEndpoint> {
+        match (level, self.read_from) {
+            (AccessLevel::Read, ReadFrom::Reader) => self.readers.first(),
+            _ => None,
+        }
+    }
 }
 
 fn latest() -> String {
@@ -381,5 +416,45 @@ pub(crate) mod tests {
             "{faults:?}"
         );
         assert!(faults.iter().any(|f| f.contains("{email}")), "{faults:?}");
+    }
+
+    #[test]
+    fn a_cluster_has_one_ticket_key_of_its_own_and_reads_only_from_readers_that_it_names() {
+        let file = "ticket_key_file = \"/etc/powerpole/orders-ticket.key\"";
+        let kms = "ticket_kms_key = \"alias/orders\"";
+        let with = |keys: &str, more: &str| {
+            let text = EXAMPLE.replacen(file, &format!("{keys}\n{more}"), 1);
+            Config::parse(&text)
+        };
+        let reader = "readers = [{ host = \"10.77.0.9\", port = 3306 }]\nread_from = \"reader\"";
+        let config = with(kms, reader).unwrap();
+        let cluster = &config.clusters[0];
+        assert_eq!(
+            cluster
+                .session_of(AccessLevel::Read)
+                .map(|e| e.host.as_str()),
+            Some("10.77.0.9")
+        );
+        assert_eq!(cluster.session_of(AccessLevel::Write), None);
+
+        for (keys, more, fault) in [
+            ("", "", "exactly one of"),
+            (&*format!("{file}\n{kms}"), "", "exactly one of"),
+            (file, "read_from = \"reader\"", "names no reader"),
+            (file, "read_from = \"moon\"", "moon"),
+        ] {
+            let faults = with(keys, more).unwrap_err();
+            assert!(faults.iter().any(|f| f.contains(fault)), "{faults:?}");
+        }
+
+        let (_, cluster) = EXAMPLE.split_once("[[clusters]]").unwrap();
+        let cluster = cluster.replacen(file, kms, 1);
+        let other = cluster.replacen("orders-prod", "orders-test", 1);
+        let text = EXAMPLE.replacen(file, kms, 1) + "\n[[clusters]]" + &other;
+        let faults = Config::parse(&text).unwrap_err();
+        assert!(
+            faults.iter().any(|f| f.contains("another cluster")),
+            "{faults:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The rules between settings that their types cannot hold. All that are broken are told at once.
 
-use super::{Cluster, Config, Times};
+use super::{Cluster, Config, ReadFrom, Times};
 use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
 
@@ -53,8 +53,18 @@ impl Config {
             ids.len() == self.clusters.len(),
             "two clusters have the same id".to_owned(),
         );
+        let mut kms_keys = BTreeSet::new();
         for cluster in &self.clusters {
             cluster.rules(&mut rule);
+            if let Some(key) = &cluster.ticket_kms_key {
+                rule(
+                    kms_keys.insert(key),
+                    format!(
+                        "cluster {}: ticket_kms_key is another cluster's; each needs its own",
+                        cluster.id
+                    ),
+                );
+            }
         }
         faults
     }
@@ -121,6 +131,16 @@ impl Cluster {
         rule(
             distinct.len() == self.schemas.len(),
             format!("cluster {id}: a schema is named twice"),
+        );
+        rule(
+            self.ticket_key_file.is_some() != self.ticket_kms_key.is_some(),
+            format!(
+                "cluster {id}: exactly one of ticket_key_file and ticket_kms_key must be given"
+            ),
+        );
+        rule(
+            self.read_from == ReadFrom::Writer || !self.readers.is_empty(),
+            format!("cluster {id}: read_from is reader and the cluster names no reader"),
         );
         rule(
             !self.levels.is_empty(),

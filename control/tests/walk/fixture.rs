@@ -173,6 +173,8 @@ pub(crate) struct Stage {
     seconds: Arc<AtomicI64>,
     /// So many launches are refused for want of capacity.
     pub(crate) refusing: Arc<AtomicI64>,
+    /// So many calls of KMS fail on its side.
+    pub(crate) silent_kms: Arc<AtomicI64>,
     _folder: tempfile::TempDir,
 }
 
@@ -206,11 +208,19 @@ pub(crate) fn write_config(folder: &std::path::Path, slack_url: &str, subnet: &s
 
 impl Stage {
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(|text| text).await
+    }
+
+    /// Starts on a configuration that was changed.
+    pub(crate) async fn start_with(change: impl FnOnce(String) -> String) -> Option<Self> {
         let moto = moto().await?;
         let refusing = Arc::new(AtomicI64::new(0));
-        let proxy = axum::Router::new()
-            .fallback(pass_on)
-            .with_state((moto.url.clone(), Arc::clone(&refusing)));
+        let silent_kms = Arc::new(AtomicI64::new(0));
+        let proxy = axum::Router::new().fallback(pass_on).with_state((
+            moto.url.clone(),
+            Arc::clone(&refusing),
+            Arc::clone(&silent_kms),
+        ));
         let settings = aws_settings(&format!("http://{}", serve(proxy).await)).await;
         make_table(&settings).await;
         make_bucket(&settings).await;
@@ -244,7 +254,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let text = write_config(folder.path(), &slack_url, &subnet)
             .replace("sg-0123456789abcdef0", &group);
-        let config = Config::parse(&text).unwrap();
+        let config = Config::parse(&change(text)).unwrap();
         let seconds = Arc::new(AtomicI64::new(1_795_435_200));
         let service = service(&config, &settings, &seconds);
         let bastions = serve(bastion_api::routes(Arc::clone(&service))).await;
@@ -259,6 +269,7 @@ impl Stage {
             slack_endpoint,
             seconds,
             refusing,
+            silent_kms,
             _folder: folder,
         })
     }
@@ -615,7 +626,7 @@ pub(crate) fn bucket_client(settings: &aws_config::SdkConfig) -> aws_sdk_s3::Cli
 
 /// AWS as control sees it: moto, but for launches that find no capacity.
 async fn pass_on(
-    State((moto, refusing)): State<(String, Arc<AtomicI64>)>,
+    State((moto, refusing, silent_kms)): State<(String, Arc<AtomicI64>, Arc<AtomicI64>)>,
     request: axum::extract::Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -624,6 +635,12 @@ async fn pass_on(
     if launch && refusing.fetch_sub(1, Ordering::SeqCst) > 0 {
         let text = "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>none left</Message></Error></Errors><RequestID>x</RequestID></Response>";
         return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let mac = parts.headers.get("x-amz-target");
+    let mac = mac.is_some_and(|target| target == "TrentService.GenerateMac");
+    if mac && silent_kms.fetch_sub(1, Ordering::SeqCst) > 0 {
+        let text = r#"{"__type": "KMSInternalException", "message": "try again"}"#;
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     }
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .build_http();

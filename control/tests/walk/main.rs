@@ -16,3 +16,4 @@ mod path;
 mod process;
 mod races;
 mod rolls;
+mod tickets;

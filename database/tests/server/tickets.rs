@@ -463,7 +463,7 @@ async fn a_key_is_rotated_while_both_are_valid_and_the_old_one_ends() {
 async fn a_newer_installation_is_left_alone() {
     on_each("downgrade", |server| async move {
         let mut owner = server.owner().await;
-        let set = |version| {
+        let set = |version: &str| {
             format!("UPDATE powerpole.settings SET value = '{version}' WHERE name = 'version'")
         };
         owner.query_drop(set("99")).await.unwrap();
@@ -486,7 +486,8 @@ async fn a_newer_installation_is_left_alone() {
             .await
             .unwrap()
             .unwrap();
-        owner.query_drop(set("1")).await.unwrap();
+        let current = powerpole_database::SCHEMA_VERSION.to_string();
+        owner.query_drop(set(&current)).await.unwrap();
         assert_eq!(
             (refused.as_deref(), stamped.as_str()),
             (Some("downgrade_refused"), "99")

@@ -31,15 +31,22 @@ pub(crate) fn config(
     let clusters: Vec<Value> = clusters()
         .iter()
         .map(|cluster| {
+            let (setting, key) = if cluster.key_in_kms {
+                ("ticket_kms_key", json!(cluster.ticket_alias()))
+            } else {
+                ("ticket_key_file", json!(keys::ticket_key(files, cluster)))
+            };
             json!({
                 "id": cluster.id,
                 "title": cluster.title,
                 "host": HUB.to_string(),
                 "port": cluster.port,
+                // One server a cluster: it is named as an instance too, as the writer's own endpoint is on Aurora.
+                "readers": [{ "host": HUB.to_string(), "port": cluster.port }],
                 "ca_file": ca,
                 "grantor_secret": cluster.grantor_secret(),
                 "ticket_key_id": "k1",
-                "ticket_key_file": keys::ticket_key(files, cluster),
+                setting: key,
                 "schemas": cluster.schemas,
                 "max_duration_s": 28_800,
                 "approvers": ["bob@example.com", "carol@example.com", "dave@example.com"],

@@ -290,6 +290,14 @@ async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
         command
             .arg("--grantor")
             .arg(format!("{}={}", cluster.grantor_secret(), file.display()));
+        if cluster.key_in_kms {
+            let file = keys::ticket_key(files, &cluster);
+            command.arg("--ticket-key").arg(format!(
+                "{}={}",
+                cluster.ticket_alias(),
+                file.display()
+            ));
+        }
     }
     let output = output(command, "making the stage's AWS account").await?;
     serde_json::from_slice(&output).context("reading what the stage's AWS account was made of")

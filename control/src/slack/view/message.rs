@@ -119,7 +119,7 @@ pub fn receipt(item: &Item, config: &Config) -> Message {
             lines.push(if closing.account_gone {
                 "Account: read back as gone".to_owned()
             } else {
-                "Account: *not read back as gone* by the bastion; the database's own event removes it when its lease ends.".to_owned()
+                "Account: *not read back as gone* everywhere by the bastion (below); the database's own event removes it when its lease ends.".to_owned()
             });
             if let Some((seq, hash)) = &closing.head {
                 lines.push(format!("Final head: `{seq}` `{}`", escape(hash)));
