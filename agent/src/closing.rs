@@ -29,10 +29,10 @@ const SEAL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for telling control.
 const CLOSED_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for [`close`]: more than its parts may take together (amazon-ssm-agent 10 s, the recorder's endpoint
-/// 3 s, and the limits above), so that it ends one that has no bound of its own.
-pub(crate) const LIMIT: Duration = Duration::from_secs(85);
+/// 3 s, one more call to a reader, and the limits above), so that it ends one that has no bound of its own.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 /// What systemd's timer allows after the deadline: [`LIMIT`], [`CLOSED_LIMIT`] and a little more.
-pub(crate) const GRACE: Duration = Duration::from_secs(120);
+pub(crate) const GRACE: Duration = Duration::from_secs(125);
 
 /// What the end left behind.
 #[derive(Debug, Default)]

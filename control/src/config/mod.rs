@@ -141,8 +141,8 @@ pub struct Times {
     pub launch_ahead_s: u64,
     /// The longest way ahead that a start may lie; 604800.
     pub start_within_s: u64,
-    /// After the deadline, control ends what has not closed itself; 150. A bastion may take 115 s to close in the worst
-    /// case, and its own timer ends it after 120 s: less here would cost a chain its seal.
+    /// After the deadline, control ends what has not closed itself; 150. A bastion may take 120 s to close in the worst
+    /// case, and its own timer ends it after 125 s: less here would cost a chain its seal.
     pub deadline_grace_s: u64,
     /// Without a heartbeat for this long EC2 is asked whether the instance lives; 45.
     pub heartbeat_doubt_s: u64,
