@@ -18,7 +18,7 @@ use std::{convert::Infallible, hint::black_box, time::Instant};
 
 use common::{START, genesis, key, salt};
 use powerpole_chain::{
-    AnchorKind, Kind, SealReason, Sealer,
+    AnchorKind, Content, Kind, MAX_EPOCH_RECORDS, Record, SealReason, Sealer,
     verify::{Inputs, Reducer, Verdict, Verifier, verify_blocks},
 };
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,9 @@ struct Chain {
     inputs: Inputs,
 }
 
-fn chain(payload: usize, records: u32) -> Chain {
+/// A checkpoint after every `epoch` records, and after every record of the chain's own as many of a stranger's as
+/// `strangers` says, each of which follows nothing.
+fn chain(payload: usize, records: u32, epoch: u32, strangers: u32) -> Chain {
     let genesis = genesis(1);
     let (mut sealer, first) = Sealer::begin(&genesis, key(1, 0), salt(1, 0)).unwrap();
     let mut anchors = vec![first.anchor(AnchorKind::Genesis, &genesis)];
@@ -43,7 +45,10 @@ fn chain(payload: usize, records: u32) -> Chain {
         t += 100;
         let line = sealer.append(t, Kind::Output, 1, salt(1, u64::from(n)), &payload);
         lines.push(line.unwrap().text);
-        if n % 4096 == 0 {
+        for stranger in 0..strangers {
+            lines.push(foreign(n * strangers + stranger, &payload));
+        }
+        if n % epoch == 0 {
             let next = key(1, sealer.head().epoch + 1);
             lines.push(
                 sealer
@@ -76,17 +81,30 @@ fn chain(payload: usize, records: u32) -> Chain {
     }
 }
 
+fn foreign(n: u32, payload: &[u8]) -> String {
+    let mut previous = [0x77; 32];
+    previous[..4].copy_from_slice(&n.to_be_bytes());
+    let content = Content::Full {
+        salt: [9; 16],
+        payload: payload.to_vec(),
+    };
+    let record = Record {
+        seq: u64::from(n) + 1,
+        t_us: START,
+        kind: Kind::Output,
+        session: 1,
+        previous,
+        content,
+    };
+    record.to_line()
+}
+
 fn verify(chain: &Chain, threads: usize) {
     let mut verifier = Verifier::new(chain.inputs.clone());
     let mut blocks = chain.blocks.iter();
-    let read = |mut buffer: Vec<u8>| {
-        buffer.clear();
-        Ok::<_, Infallible>(blocks.next().map(|block| {
-            buffer.extend_from_slice(block);
-            buffer
-        }))
-    };
-    let open = |line: &[u8], reducer: &mut Reducer| reducer.reduce(line, None);
+    // The bytes are verified where they lie, as they are hashed where they lie.
+    let read = |_: &[u8]| Ok::<_, Infallible>(blocks.next().map(Vec::as_slice));
+    let open = |line: &[u8], reducer: &mut Reducer| reducer.line(line, None);
     verify_blocks(&mut verifier, threads, read, open).unwrap();
     let report = verifier.finish();
     assert_eq!(report.verdict, Verdict::Valid, "{report:?}");
@@ -125,13 +143,22 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn row(chain: &Chain, name: &str, candidate: &str, time: f64, s: f64) {
+    println!(
+        "| {name} | {candidate} | {:.0} | {:.2} | {:.2} M |",
+        chain.bytes as f64 / time / 1e6,
+        s / time,
+        chain.records as f64 / time / 1e6
+    );
+}
+
 fn main() {
     let once = std::env::args().any(|argument| argument == "--test");
     let rounds = if once { 1 } else { 11 };
     println!("| lines | candidate | MB/s | ratio to S | records/s |");
     println!("|---|---|---|---|---|");
-    for (name, payload, records) in [("300 bytes", 123, 200_000), ("4 KiB payload", 4096, 12_000)] {
-        let chain = chain(payload, records);
+    for (name, payload, records) in [("300 bytes", 123, 200_000), ("4 KiB payload", 4096, 24_000)] {
+        let chain = chain(payload, records, 4096, 0);
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..rounds {
             times[0].push(seconds(|| sha(&chain)));
@@ -139,20 +166,46 @@ fn main() {
             times[2].push(seconds(|| verify(&chain, 2)));
         }
         let [s, one, two] = times.map(median);
-        let names = [
-            "SHA-256 of the bytes, S",
-            "verify, 1 thread",
-            "verify, 2 threads",
-        ];
-        for (candidate, time) in names.iter().zip([s, one, two]) {
-            println!(
-                "| {name} | {candidate} | {:.0} | {:.2} | {:.2} M |",
-                chain.bytes as f64 / time / 1e6,
-                s / time,
-                chain.records as f64 / time / 1e6
-            );
-        }
+        row(&chain, name, "SHA-256 of the bytes, S", s, s);
+        row(&chain, name, "verify, 1 thread", one, s);
+        row(&chain, name, "verify, 2 threads", two, s);
     }
+    // As many strangers' lines as own ones, each between two own ones.
+    let flood = chain(123, 100_000, 4096, 1);
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        times[0].push(seconds(|| sha(&flood)));
+        times[1].push(seconds(|| verify(&flood, 1)));
+    }
+    let [s, one] = times.map(median);
+    row(
+        &flood,
+        "300 bytes, foreign flood",
+        "SHA-256 of the bytes, S",
+        s,
+        s,
+    );
+    row(
+        &flood,
+        "300 bytes, foreign flood",
+        "verify, 1 thread",
+        one,
+        s,
+    );
+
+    // The longest epochs that there may be hold an eighth of the checkpoints.
+    let few = chain(123, 200_000, MAX_EPOCH_RECORDS, 0);
+    let many = chain(123, 200_000, 4096, 0);
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        times[0].push(seconds(|| verify(&few, 1)));
+        times[1].push(seconds(|| verify(&many, 1)));
+    }
+    let [few, many] = times.map(median);
+    println!(
+        "\ncheckpoints' share of verifying 300-byte lines, one after 4,096 records: {:.1} %",
+        (many - few) * 8.0 / 7.0 / many * 100.0
+    );
     println!("\n| sealing one record | ns |\n|---|---|");
     for (payload, records) in [(16, 100_000), (100, 100_000), (4096, 10_000)] {
         let bytes = vec![b'x'; payload];

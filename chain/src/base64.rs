@@ -1,4 +1,5 @@
-//! Base64 in its one spelling: standard alphabet, padding, trailing bits zero.
+//! Base64 in its one spelling: standard alphabet, padding, trailing bits zero. Lines are decoded by `vector.rs` where
+//! the processor has the instructions.
 
 use base64_simd::{AsOut as _, STANDARD};
 
@@ -70,16 +71,52 @@ fn triples(text: &[u8], out: &mut [u8], pads: usize) -> Option<u8> {
     Some(bad | wrong)
 }
 
-/// Any number of bytes, into a buffer that is used again.
-pub(crate) fn decode<'a>(text: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    let room = text.len() / 4 * 3 + 3;
-    if scratch.len() < room {
-        scratch.resize(room, 0);
+/// How many bytes this text spells if it is good; `None` for a length that no text has.
+pub(crate) fn decoded_len(text: &[u8]) -> Option<usize> {
+    let (quads, []) = text.as_chunks::<4>() else {
+        return None;
+    };
+    let pads = match quads.last() {
+        Some([.., b'=', b'=']) => 2,
+        Some([.., b'=']) => 1,
+        _ => 0,
+    };
+    (quads.len() * 3).checked_sub(pads)
+}
+
+/// Decodes to the first [`decoded_len`] bytes of `space`. Some behind them may become zero.
+#[inline]
+pub(crate) fn decode_into(text: &[u8], length: usize, space: &mut [u8]) -> Option<()> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(instructions) = crate::vector::Avx2::detect() {
+        let pads = (text.len() / 4 * 3).checked_sub(length)?;
+        return instructions.decode(text, pads, space);
     }
-    STANDARD
-        .decode(text, scratch.as_mut_slice().as_out())
-        .ok()
-        .map(|bytes| &*bytes)
+    decode_portably(text, length, space)
+}
+
+/// The portable twin.
+fn decode_portably(text: &[u8], length: usize, space: &mut [u8]) -> Option<()> {
+    let space = space.get_mut(..length)?;
+    STANDARD.decode(text, space.as_out()).ok().map(|_| ())
+}
+
+/// [`decode_32`] and [`decode_16`] at once, to where the bytes are wanted; false when one of them is not good.
+#[inline]
+pub(crate) fn decode_heads(
+    texts: (&[u8; 44], &[u8; 24]),
+    hash: &mut [u8; 32],
+    salt: &mut [u8; 16],
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(instructions) = crate::vector::Avx2::detect() {
+        return instructions.decode_heads(texts, hash, salt);
+    }
+    let Some(both) = decode_32(texts.0).zip(decode_16(texts.1)) else {
+        return false;
+    };
+    (*hash, *salt) = both;
+    true
 }
 
 /// Appends the letters of these bytes.
@@ -95,8 +132,25 @@ mod tests {
 
     #[test]
     fn the_long_form_agrees_with_another_decoder_on_every_changed_letter() {
-        let mut scratch = Vec::new();
-        for length in [0, 1, 2, 3, 15, 16, 31, 48, 95, 96, 97, 200] {
+        let decode = |text: &[u8]| {
+            let length = decoded_len(text)?;
+            let mut twins = [vec![7; length], vec![7; length], vec![7; length + 40]];
+            let [one, two, three] = &mut twins;
+            let good = decode_portably(text, length, one);
+            assert_eq!(decode_into(text, length, two), good);
+            assert_eq!(decode_into(text, length, three), good);
+            good?;
+            let after = &three[length..];
+            let zeros = after.iter().take_while(|byte| **byte == 0).count();
+            assert!(zeros <= 24 && after[zeros..].iter().all(|byte| *byte == 7));
+            three.truncate(length);
+            let [one, two, three] = twins;
+            assert!(one == two && one == three, "{length}");
+            Some(one)
+        };
+        for length in [
+            0, 1, 2, 3, 15, 16, 22, 23, 24, 25, 26, 31, 47, 48, 49, 95, 96, 97, 200,
+        ] {
             let bytes: Vec<u8> = (0..length).map(|n| (n * 37) as u8).collect();
             let text = STANDARD.encode(&bytes).into_bytes();
             let mut own = String::new();
@@ -107,12 +161,12 @@ mod tests {
                     let mut text = text.clone();
                     text[place] = letter;
                     let expected = STANDARD.decode(&text).ok();
-                    assert_eq!(decode(&text, &mut scratch), expected.as_deref());
+                    assert_eq!(decode(&text), expected);
                 }
             }
             for cut in 0..text.len() {
                 let expected = STANDARD.decode(&text[..cut]).ok();
-                assert_eq!(decode(&text[..cut], &mut scratch), expected.as_deref());
+                assert_eq!(decode(&text[..cut]), expected);
             }
         }
     }
@@ -129,6 +183,15 @@ mod tests {
             Some([0x5b; 16])
         );
         for letter in 0..=255 {
+            for place in 0..68 {
+                let (mut one, mut two) = (long.clone().into_bytes(), short.clone().into_bytes());
+                *one.iter_mut().chain(&mut two).nth(place).unwrap() = letter;
+                let (one, two) = (&one.try_into().unwrap(), &two.try_into().unwrap());
+                let (mut hash, mut salt) = ([3; 32], [3; 16]);
+                let good = decode_heads((one, two), &mut hash, &mut salt);
+                let expected = decode_32(one).zip(decode_16(two));
+                assert_eq!(good.then_some((hash, salt)), expected);
+            }
             for place in 0..44 {
                 let mut text: [u8; 44] = long.as_bytes().try_into().unwrap();
                 text[place] = letter;

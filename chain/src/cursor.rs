@@ -1,5 +1,17 @@
 //! Reading fixed bytes and fixed spellings without an index that could be out of range.
 
+const POWERS: [u64; 9] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
+
 /// What is left to read.
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
@@ -15,6 +27,13 @@ impl<'a> Cursor<'a> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
         Some(*head)
+    }
+
+    /// The next `N` bytes where they lie.
+    pub(crate) fn chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (head, tail) = self.0.split_first_chunk::<N>()?;
+        self.0 = tail;
+        Some(head)
     }
 
     pub(crate) fn u8(&mut self) -> Option<u8> {
@@ -34,32 +53,64 @@ impl<'a> Cursor<'a> {
     }
 
     /// Exactly these bytes.
+    #[inline]
     pub(crate) fn literal(&mut self, text: &[u8]) -> Option<()> {
         self.0 = self.0.strip_prefix(text)?;
         Some(())
     }
 
     /// A decimal number in its only spelling: no sign, no leading zero, at most `max`.
+    #[inline]
     pub(crate) fn decimal(&mut self, max: u64) -> Option<u64> {
-        let digits = self
-            .0
-            .iter()
-            .take(20)
-            .take_while(|b| b.is_ascii_digit())
-            .count();
-        let text = self.take(digits)?;
-        match text {
-            [] => return None,
-            [b'0', _, ..] => return None,
-            _ => {}
+        if let [digit @ b'0'..=b'9', next, ..] = self.0
+            && !next.is_ascii_digit()
+        {
+            self.0 = self.0.get(1..)?;
+            let value = u64::from(digit - b'0');
+            return (value <= max).then_some(value);
         }
-        let mut value: u64 = 0;
-        for digit in text {
-            value = value
-                .checked_mul(10)?
-                .checked_add(u64::from(digit - b'0'))?;
+        self.long_decimal(max)
+    }
+
+    fn long_decimal(&mut self, max: u64) -> Option<u64> {
+        let leading_zero = self.0.first() == Some(&b'0');
+        let (mut digits, mut value) = self.digits();
+        if digits == 0 || (leading_zero && digits > 1) {
+            return None;
+        }
+        self.0 = self.0.get(digits..)?;
+        while digits == 8 && self.0.first().is_some_and(u8::is_ascii_digit) {
+            let next;
+            (digits, next) = self.digits();
+            value = value.checked_mul(*POWERS.get(digits)?)?.checked_add(next)?;
+            self.0 = self.0.get(digits..)?;
         }
         (value <= max).then_some(value)
+    }
+
+    /// How many of the next eight bytes are digits, and the number that they spell.
+    #[inline]
+    fn digits(&self) -> (usize, u64) {
+        let mut chunk = [0; 8];
+        match self.0.first_chunk::<8>() {
+            Some(all) => chunk = *all,
+            None => {
+                for (slot, byte) in chunk.iter_mut().zip(self.0) {
+                    *slot = *byte;
+                }
+            }
+        }
+        // The first letter is the lowest byte. 0x76 lifts a value above 9 over 0x7f; a carry only reaches the bytes
+        // behind one that is no digit, which do not count.
+        let values = u64::from_le_bytes(chunk) ^ 0x3030_3030_3030_3030;
+        let wrong = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+        let digits = (wrong.trailing_zeros() / 8) as usize;
+        // Zeros before the digits, then neighbours are joined: tens, hundreds, ten thousands.
+        let mut number = values.checked_shl(64 - 8 * digits as u32).unwrap_or(0);
+        number = (number & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8;
+        number = (number & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
+        number = (number & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32;
+        (digits, number)
     }
 
     /// What stands before the next `"`, at most `max` bytes; the quote itself stays.
@@ -74,5 +125,58 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The plain way.
+    fn slow(text: &str, max: u64) -> Option<(u64, usize)> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number = &text[..digits];
+        if number.len() > 1 && number.starts_with('0') {
+            return None;
+        }
+        let value = number.parse().ok().filter(|value| *value <= max)?;
+        Some((value, digits))
+    }
+
+    #[test]
+    fn numbers_of_every_length_are_read_as_the_plain_way_reads_them() {
+        let mut texts = vec![String::new(), "x".to_owned(), "-1".to_owned()];
+        for digits in [
+            "1234567890123456789012345",
+            "9999999999999999999999",
+            "0000000000",
+        ] {
+            for length in 1..digits.len() {
+                for after in ["", ",", "/", ":", "\u{e9}", ",\"t\":1", "e5", " 123456789"] {
+                    texts.push(format!("{}{after}", &digits[..length]));
+                    texts.push(format!("1{}{after}", &"0".repeat(length)));
+                }
+            }
+        }
+        for limit in [u64::MAX, i64::MAX as u64, u64::from(u32::MAX)] {
+            for number in [limit - 1, limit, limit.saturating_add(1)] {
+                texts.push(number.to_string());
+            }
+        }
+        for text in &texts {
+            for max in [u64::MAX, i64::MAX as u64, 999, 0] {
+                let mut c = Cursor(text.as_bytes());
+                let read = c.decimal(max).map(|value| (value, text.len() - c.0.len()));
+                assert_eq!(read, slow(text, max), "{text} {max}");
+            }
+        }
+        for byte in 0..=255 {
+            for place in 0..8 {
+                let mut text = *b"12345678";
+                text[place] = byte;
+                let expected = text.iter().take_while(|b| b.is_ascii_digit()).count();
+                assert_eq!(Cursor(&text).digits().0, expected, "{byte} {place}");
+            }
+        }
     }
 }

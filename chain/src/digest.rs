@@ -9,14 +9,17 @@
 
 use sha2::block_api::compress256;
 
-use crate::kind::Kind;
+use crate::{
+    kind::Kind,
+    sha::{Block, START, to_hash},
+};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
 
 const TAG_PAYLOAD: &[u8; 16] = b"powerpole/1/pay\0";
 const TAG_GENESIS: &[u8; 16] = b"powerpole/1/gen\0";
-const TAG_LINK: &[u8; 16] = b"powerpole/1/lnk\0";
+pub(crate) const TAG_LINK: &[u8; 16] = b"powerpole/1/lnk\0";
 /// Domain of a checkpoint's signature.
 pub(crate) const TAG_CHECKPOINT: &[u8; 16] = b"powerpole/1/ckp\0";
 /// Domain of a seal's signature.
@@ -24,21 +27,24 @@ pub(crate) const TAG_SEAL: &[u8; 16] = b"powerpole/1/sea\0";
 /// Domain of a redaction's signature.
 pub(crate) const TAG_REDACTION: &[u8; 16] = b"powerpole/1/red\0";
 
-/// SHA-256's first state (FIPS 180-4, 5.3.3).
-const START: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
-
 /// Digest of one payload under its salt: independent of every other record.
 pub fn payload_digest(salt: &[u8; 16], payload: &[u8]) -> Hash {
-    salted(TAG_PAYLOAD, salt, payload)
+    let mut blocks = [[0; 64]; 4];
+    let short = blocks.get_mut(..payload_blocks(payload.len()));
+    let filled = short.and_then(|blocks| {
+        fill_payload_blocks(blocks, payload.len(), |to, space| {
+            *to = *salt;
+            space.get_mut(..payload.len())?.copy_from_slice(payload);
+            Some(())
+        })?;
+        Some(blocks)
+    });
+    let Some(blocks) = filled else {
+        return salted(TAG_PAYLOAD, salt, payload);
+    };
+    let mut state = START;
+    compress256(&mut state, blocks);
+    to_hash(state)
 }
 
 /// The head after record 0.
@@ -56,17 +62,93 @@ pub fn link_hash(
     session: u32,
     len: u32,
 ) -> Hash {
-    let mut tail = [0u8; 128];
-    let mut rest = tail.as_mut_slice();
-    put(&mut rest, TAG_LINK);
-    put(&mut rest, previous);
-    put(&mut rest, digest);
-    put(&mut rest, &seq.to_be_bytes());
-    put(&mut rest, &t_us.to_be_bytes());
-    put(&mut rest, &[kind.byte(), 0]);
-    put(&mut rest, &session.to_be_bytes());
-    put(&mut rest, &len.to_be_bytes());
-    finish(START, tail, 106, 106)
+    let link = Link {
+        previous,
+        digest,
+        seq,
+        t_us,
+        kind,
+        session,
+        len,
+    };
+    link.hash()
+}
+
+/// What [`link_hash`] hashes.
+#[derive(Clone, Copy)]
+pub(crate) struct Link<'a> {
+    pub(crate) previous: &'a Hash,
+    pub(crate) digest: &'a Hash,
+    pub(crate) seq: u64,
+    pub(crate) t_us: u64,
+    pub(crate) kind: Kind,
+    pub(crate) session: u32,
+    pub(crate) len: u32,
+}
+
+impl Link<'_> {
+    pub(crate) fn hash(&self) -> Hash {
+        let mut state = START;
+        compress256(&mut state, &self.blocks());
+        to_hash(state)
+    }
+
+    /// As bytes, padded.
+    fn blocks(&self) -> [Block; 2] {
+        const BITS: u64 = 106 * 8;
+        let mut blocks = [[0; 64]; 2];
+        let mut rest = blocks.as_flattened_mut();
+        put(&mut rest, TAG_LINK);
+        put(&mut rest, self.previous);
+        put(&mut rest, self.digest);
+        put(&mut rest, &self.seq.to_be_bytes());
+        put(&mut rest, &self.t_us.to_be_bytes());
+        put(&mut rest, &[self.kind.byte(), 0]);
+        put(&mut rest, &self.session.to_be_bytes());
+        put(&mut rest, &self.len.to_be_bytes());
+        put(&mut rest, &[0x80]);
+        if let Some(size) = rest.last_chunk_mut::<8>() {
+            *size = BITS.to_be_bytes();
+        }
+        blocks
+    }
+
+    /// Two hashes at once.
+    #[inline]
+    pub(crate) fn hash_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(instructions) = crate::vector::ShaNi::detect() {
+            return instructions.link_pair(one, two);
+        }
+        [one.hash(), two.hash()]
+    }
+}
+
+/// Blocks that tag, salt and a payload of this length take with their padding.
+pub(crate) fn payload_blocks(length: usize) -> usize {
+    (length + 32 + 9).div_ceil(64)
+}
+
+/// Puts what [`payload_digest`] hashes into exactly [`payload_blocks`] blocks, padded. `write` fills in salt and payload
+/// and may write zeros behind it; its answer is this function's.
+#[inline]
+pub(crate) fn fill_payload_blocks(
+    blocks: &mut [Block],
+    length: usize,
+    write: impl FnOnce(&mut [u8; 16], &mut [u8]) -> Option<()>,
+) -> Option<()> {
+    // The padding reaches into the last two blocks at most.
+    for block in blocks.iter_mut().rev().take(2) {
+        *block = [0; 64];
+    }
+    let (tag, rest) = blocks.as_flattened_mut().split_first_chunk_mut::<16>()?;
+    *tag = *TAG_PAYLOAD;
+    let (salt, rest) = rest.split_first_chunk_mut::<16>()?;
+    write(salt, rest)?;
+    let padding = rest.get_mut(length..)?;
+    *padding.first_mut()? = 0x80;
+    *padding.last_chunk_mut::<8>()? = ((length as u64 + 32) * 8).to_be_bytes();
+    Some(())
 }
 
 /// SHA-256 of tag, salt and bytes, which are compressed where they lie.
@@ -107,13 +189,10 @@ fn finish(mut state: [u32; 8], mut tail: [u8; 128], length: usize, total: usize)
         *size = (total as u64 * 8).to_be_bytes();
     }
     compress256(&mut state, blocks.get(..count).unwrap_or_default());
-    let mut hash = [0; 32];
-    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
-    }
-    hash
+    to_hash(state)
 }
 
+#[inline]
 fn put(rest: &mut &mut [u8], part: &[u8]) {
     if let Some((head, tail)) = std::mem::take(rest).split_at_mut_checked(part.len()) {
         head.copy_from_slice(part);
@@ -131,6 +210,16 @@ mod tests {
     fn every_length_agrees_with_the_plain_hash() {
         let bytes: Vec<u8> = (0..700u32).map(|n| n as u8).collect();
         for length in 0..bytes.len() {
+            let mut blocks = vec![[0xff; 64]; payload_blocks(length)];
+            let filled = fill_payload_blocks(&mut blocks, length, |salt, space| {
+                *salt = [5; 16];
+                space[..length].copy_from_slice(&bytes[..length]);
+                Some(())
+            });
+            assert_eq!(filled, Some(()));
+            crate::sha::hash_each(std::iter::once(blocks.as_slice()), |_, hash| {
+                assert_eq!(hash, payload_digest(&[5; 16], &bytes[..length]), "{length}");
+            });
             let plain = Sha256::new()
                 .chain_update(TAG_PAYLOAD)
                 .chain_update([5; 16])
@@ -156,5 +245,31 @@ mod tests {
             link_hash(&[1; 32], &[2; 32], 3, 4, Kind::Output, 5, 6),
             plain[..]
         );
+    }
+
+    #[test]
+    fn links_hashed_in_pairs_are_the_links_hashed_alone() {
+        let numbers = [0, 1, 0x0102_0304_0506_0708, i64::MAX as u64];
+        for (place, seq) in numbers.into_iter().enumerate() {
+            for (t_us, kind) in numbers.into_iter().zip(Kind::ALL) {
+                let one = Link {
+                    previous: &std::array::from_fn(|n| n as u8 ^ 0x31),
+                    digest: &std::array::from_fn(|n| (n * 5) as u8),
+                    seq,
+                    t_us,
+                    kind,
+                    session: [0, 1, 0x8765_4321, u32::MAX][place],
+                    len: [0, 1, 0x7654, 0x8000][place],
+                };
+                let two = Link {
+                    previous: one.digest,
+                    digest: one.previous,
+                    seq: t_us,
+                    t_us: seq,
+                    ..one
+                };
+                assert_eq!(Link::hash_pair(&one, &two), [one.hash(), two.hash()]);
+            }
+        }
     }
 }

@@ -17,8 +17,12 @@ mod kind;
 mod line;
 mod redaction;
 mod roll;
+mod scan;
 mod sealer;
+mod sha;
 mod tlv;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 pub mod verify;
 
 pub use anchor::{Anchor, AnchorError, AnchorKind};

@@ -12,11 +12,11 @@
 
 use crate::{
     anchor::{Anchor, AnchorKind},
-    base64::{decode, decode_16, decode_32, encode},
-    cursor::Cursor,
+    base64::{decode_16, decode_32, decode_into, decoded_len, encode},
     digest::{Hash, genesis_hash, link_hash, payload_digest},
     genesis::Genesis,
     kind::Kind,
+    scan::{Bare, Body, scan},
 };
 
 /// The longest payload of a record, in bytes.
@@ -237,17 +237,34 @@ fn push_record(text: &mut String, seq: u64, t_us: u64, kind: Kind, session: u32)
     text.push_str(",\"p\":\"");
 }
 
-fn push_decimal(text: &mut String, mut value: u64) {
+/// The numbers below 100 in two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        #[allow(clippy::indexing_slicing)]
+        {
+            pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        }
+        number += 1;
+    }
+    pairs
+};
+
+fn push_decimal(text: &mut String, value: u64) {
     let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-        used += 1;
-        if value == 0 {
+    let mut rest = value;
+    for pair in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+        *pair = PAIRS
+            .get((rest % 100) as usize)
+            .copied()
+            .unwrap_or_default();
+        rest /= 100;
+        if rest == 0 {
             break;
         }
     }
+    let used = value.checked_ilog10().map_or(1, |log| log as usize + 1);
     let (_, digits) = digits.split_at(20 - used);
     text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
@@ -298,152 +315,52 @@ pub fn parse_line(line: &[u8]) -> Result<Parsed, LineError> {
 }
 
 fn read(line: &[u8]) -> Option<Parsed> {
-    let scanned = scan(line)?;
-    let payload = |text: &[u8]| {
-        let mut scratch = Vec::new();
-        decode_payload(text, &mut scratch).map(<[u8]>::to_vec)
-    };
+    let scanned = scan::<Bare>(line)?;
     let (previous, content) = match scanned.body {
-        Body::Frame { payload: text } => {
+        Body::Frame { payload } => {
             return Some(Parsed::Unsealed(Unsealed {
                 n: scanned.number,
                 t_us: scanned.t_us,
                 kind: scanned.kind,
                 session: scanned.session,
-                payload: payload(text)?,
+                payload: read_payload(payload)?,
             }));
         }
         Body::Full {
             previous,
             salt,
-            payload: text,
+            payload,
         } => {
-            let payload = payload(text)?;
-            (previous, Content::Full { salt, payload })
+            let content = Content::Full {
+                salt: decode_16(salt)?,
+                payload: read_payload(payload)?,
+            };
+            (previous, content)
         }
         Body::Withheld {
             previous,
             len,
             digest,
-        } => (previous, Content::Withheld { len, digest }),
+        } => {
+            let digest = decode_32(digest)?;
+            (previous, Content::Withheld { len, digest })
+        }
     };
     Some(Parsed::Record(Record {
         seq: scanned.number,
         t_us: scanned.t_us,
         kind: scanned.kind,
         session: scanned.session,
-        previous,
+        previous: decode_32(previous)?,
         content,
     }))
 }
 
-/// A line taken apart, its payload still in Base64.
-pub(crate) struct Scanned<'a> {
-    /// `s` or `u`.
-    pub(crate) number: u64,
-    pub(crate) t_us: u64,
-    pub(crate) kind: Kind,
-    pub(crate) session: u32,
-    pub(crate) body: Body<'a>,
-}
-
-/// What the three forms of a line hold. A payload's text may be anything: decoding it is the last check.
-pub(crate) enum Body<'a> {
-    Full {
-        previous: Hash,
-        salt: [u8; 16],
-        payload: &'a [u8],
-    },
-    Withheld {
-        previous: Hash,
-        len: u32,
-        digest: Hash,
-    },
-    Frame {
-        payload: &'a [u8],
-    },
-}
-
-/// Takes a line of at most [`MAX_LINE`] bytes apart.
-pub(crate) fn scan(line: &[u8]) -> Option<Scanned<'_>> {
-    let mut c = Cursor(line);
-    c.literal(b"{\"v\":1,\"")?;
-    let sealed = match c.u8()? {
-        b's' => true,
-        b'u' => false,
-        _ => return None,
-    };
-    c.literal(b"\":")?;
-    let number = c.decimal(MAX_NUMBER)?;
-    c.literal(b",\"t\":")?;
-    let t_us = c.decimal(MAX_NUMBER)?;
-    c.literal(b",\"k\":\"")?;
-    let kind = Kind::from_byte(c.u8()?)?;
-    c.literal(b"\",\"n\":")?;
-    let session = u32::try_from(c.decimal(u64::from(u32::MAX))?).ok()?;
-    let body = if sealed {
-        sealed_body(&mut c)?
-    } else {
-        c.literal(b",\"d\":\"")?;
-        Body::Frame {
-            payload: c.0.strip_suffix(b"\"}")?,
-        }
-    };
-    let scanned = Scanned {
-        number,
-        t_us,
-        kind,
-        session,
-        body,
-    };
-    is_possible(&scanned).then_some(scanned)
-}
-
-fn sealed_body<'a>(c: &mut Cursor<'a>) -> Option<Body<'a>> {
-    c.literal(b",\"p\":\"")?;
-    let previous = decode_32(&c.array()?)?;
-    if c.literal(b"\",\"z\":\"").is_some() {
-        let salt = decode_16(&c.array()?)?;
-        c.literal(b"\",\"d\":\"")?;
-        return Some(Body::Full {
-            previous,
-            salt,
-            payload: c.0.strip_suffix(b"\"}")?,
-        });
-    }
-    c.literal(b"\",\"l\":")?;
-    let len = u32::try_from(c.decimal(MAX_PAYLOAD as u64)?).ok()?;
-    c.literal(b",\"w\":\"")?;
-    let digest = decode_32(&c.array()?)?;
-    c.literal(b"\"}")?;
-    c.is_empty().then_some(Body::Withheld {
-        previous,
-        len,
-        digest,
-    })
-}
-
-/// Record 0 is the genesis and nothing else is; what carries the chain is never withheld, belongs to
-/// no session and is never a frame.
-fn is_possible(scanned: &Scanned<'_>) -> bool {
-    let (previous, full) = match &scanned.body {
-        Body::Frame { .. } => return !scanned.kind.is_structural(),
-        Body::Full { previous, .. } => (previous, true),
-        Body::Withheld { previous, .. } => (previous, false),
-    };
-    let genesis = scanned.kind == Kind::Genesis;
-    if genesis != (scanned.number == 0) || genesis != (*previous == [0; 32]) {
-        return false;
-    }
-    !scanned.kind.is_structural() || (scanned.session == 0 && full)
-}
-
-/// A payload's bytes, in a buffer that is used again and again.
-pub(crate) fn decode_payload<'a>(text: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    if text.len() > MAX_PAYLOAD.div_ceil(3) * 4 {
-        return None;
-    }
-    decode(text, scratch).filter(|bytes| bytes.len() <= MAX_PAYLOAD)
+fn read_payload(text: &[u8]) -> Option<Vec<u8>> {
+    let length = decoded_len(text).filter(|length| *length <= MAX_PAYLOAD)?;
+    let mut payload = vec![0; length];
+    decode_into(text, length, &mut payload)?;
+    Some(payload)
 }
 
 #[cfg(test)]
@@ -468,6 +385,24 @@ mod tests {
     fn a_line_is_read_back_to_the_record_that_wrote_it() {
         let line = record().to_line();
         assert_eq!(parse_line(line.as_bytes()), Ok(Parsed::Record(record())));
+    }
+
+    #[test]
+    fn numbers_are_written_as_everybody_writes_them() {
+        for power in (0..20).map(|power| 10u64.pow(power)) {
+            for number in [
+                0,
+                power - 1,
+                power,
+                power + 1,
+                power.saturating_mul(9),
+                u64::MAX,
+            ] {
+                let mut text = String::new();
+                push_decimal(&mut text, number);
+                assert_eq!(text, number.to_string());
+            }
+        }
     }
 
     #[test]

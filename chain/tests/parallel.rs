@@ -20,7 +20,7 @@ fn in_blocks(evidence: &Evidence, text: &[u8], threads: usize, block: usize) -> 
         rest = &rest[end..];
         Ok::<_, ()>((!buffer.is_empty()).then_some(buffer))
     };
-    let open = |line: &[u8], reducer: &mut Reducer| reducer.reduce(line, None);
+    let open = |line: &[u8], reducer: &mut Reducer| reducer.line(line, None);
     verify_blocks(&mut verifier, threads, read, open).unwrap();
     verifier.finish()
 }
@@ -57,7 +57,7 @@ fn a_reader_that_fails_ends_every_thread_and_no_verdict_follows() {
                 Ok(Some(b"x\n".to_vec()))
             }
         };
-        let open = |line: &[u8], reducer: &mut Reducer| reducer.reduce(line, None);
+        let open = |line: &[u8], reducer: &mut Reducer| reducer.line(line, None);
         assert_eq!(
             verify_blocks(&mut verifier, threads, read, open),
             Err("disk")

@@ -4,7 +4,7 @@ pub mod twin;
 
 use powerpole_chain::{
     AnchorKind, EpochKey, EpochPolicy, Genesis, Kind, Line, SealReason, Sealer,
-    verify::{Inputs, Report, Verifier},
+    verify::{Inputs, Reducer, Report, Verifier, verify_blocks},
 };
 
 pub const START: u64 = 1_764_000_000_000_000;
@@ -91,6 +91,56 @@ pub fn verify(inputs: &Inputs, lines: &[Vec<u8>]) -> Report {
         verifier.line(line, None);
     }
     verifier.finish()
+}
+
+/// One epoch with these payloads.
+pub fn sealed(payloads: &[Vec<u8>]) -> Session {
+    let genesis = genesis(3);
+    let (mut sealer, first) = Sealer::begin(&genesis, key(3, 0), [3; 16]).unwrap();
+    let mut anchors = vec![first.anchor(AnchorKind::Genesis, &genesis)];
+    let mut lines = vec![first];
+    for payload in payloads {
+        let seq = sealer.head().seq + 1;
+        let line = sealer.append(START + seq, Kind::Output, 1, [seq as u8; 16], payload);
+        lines.push(line.unwrap());
+    }
+    let line = sealer.seal(START + 1000, [8; 16], SealReason::Finished);
+    let line = line.unwrap();
+    anchors.push(line.anchor(AnchorKind::Seal, &genesis));
+    lines.push(line);
+    Session {
+        lines,
+        inputs: Inputs {
+            anchors: Some(anchors),
+            ..Inputs::default()
+        },
+    }
+}
+
+/// Lines as a file holds them, in two blocks.
+pub fn verify_block(inputs: &Inputs, text: &[u8], threads: usize) -> Report {
+    let middle = text.len() / 2;
+    let end = text[middle..].iter().position(|byte| *byte == b'\n');
+    let (one, two) = text.split_at(end.map_or(text.len(), |end| middle + end + 1));
+    let mut blocks = [one, two].into_iter();
+    let mut verifier = Verifier::new(inputs.clone());
+    let read = |_: &[u8]| Ok::<_, ()>(blocks.next());
+    let open = |line: &[u8], reducer: &mut Reducer| reducer.line(line, None);
+    verify_blocks(&mut verifier, threads, read, open).unwrap();
+    verifier.finish()
+}
+
+/// An order that the bytes tell.
+pub fn shuffle(data: &[u8], lines: &mut [Vec<u8>]) {
+    let mut state = data.iter().fold(0xcbf2_9ce4_8422_2325, |state: u64, byte| {
+        (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    for index in (1..lines.len()).rev() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        lines.swap(index, (state >> 33) as usize % (index + 1));
+    }
 }
 
 /// Changes to a session as bytes tell: drop, flip, insert, replace, move, repeat, cut.

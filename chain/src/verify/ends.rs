@@ -8,8 +8,9 @@ use crate::{
 
 use super::{
     intake::{ClosedEpoch, Position, Verifier, Walk},
-    reduce::{Control, Node},
+    node::{Control, Node},
     report::{Rule, SealSummary},
+    store::Place,
 };
 
 /// Second ends are looked for in this many epochs.
@@ -19,7 +20,7 @@ const TWO_ENDS: &str = "two different ends of one epoch carry its signature";
 impl Verifier {
     /// The genesis is the one whose head an anchor or the ledger knows. When nobody knows one, it is
     /// the first that is not another request's.
-    pub(super) fn consider_genesis(&mut self, node: &Node, signed: SignedGenesis) {
+    pub(super) fn consider_genesis(&mut self, node: &Node, place: Place, signed: SignedGenesis) {
         let (hash, genesis) = (node.hash, signed.genesis);
         let (request, stream) = self.inputs.names();
         let named = request.is_some_and(|r| r == genesis.request)
@@ -43,6 +44,7 @@ impl Verifier {
         self.genesis = Some(hash);
         self.position = Some(Position {
             hash: [0; 32],
+            place: None,
             seq: 0,
             t_us: 0,
             epoch: 0,
@@ -50,8 +52,7 @@ impl Verifier {
             opened: Some((0, hash)),
             tally: Some(([0; 15], 0)),
         });
-        let place = self.store.find(&hash);
-        self.apply(place);
+        self.apply(Some(place));
         self.look_for_signed();
         self.advance();
     }
@@ -61,10 +62,10 @@ impl Verifier {
         let (Some(position), Some(control)) = (&self.position, self.store.control(&hash)) else {
             return;
         };
-        let (epoch, seq) = (control.epoch, control.seq);
+        let (epoch, seq, place) = (control.epoch, control.seq, control.place);
         if epoch == position.epoch && !self.sealed {
             if position.key.is_some_and(|key| self.signed(&key, control)) {
-                self.accept_signed(hash, seq);
+                self.accept_signed(hash, place, seq);
                 self.advance();
             }
             return;
@@ -96,13 +97,13 @@ impl Verifier {
     }
 
     /// An end with a good signature: walk back from it. A second one is a fork.
-    fn accept_signed(&mut self, hash: Hash, seq: u64) {
+    fn accept_signed(&mut self, hash: Hash, place: Option<Place>, seq: u64) {
         match &self.walk {
             Some(walk) if walk.target != hash => self.find(Rule::Fork, seq, TWO_ENDS),
             Some(_) => {}
             None => {
                 self.signed_end = Some(hash);
-                self.walk = Some(Walk::from(hash));
+                self.walk = Some(Walk::from(hash, place));
             }
         }
     }
@@ -122,8 +123,8 @@ impl Verifier {
         for hash in self.store.controls_of(epoch) {
             let control = self.store.control(&hash);
             let good = control.filter(|control| self.signed(&key, control));
-            if let Some(seq) = good.map(|control| control.seq) {
-                self.accept_signed(hash, seq);
+            if let Some((place, seq)) = good.map(|control| (control.place, control.seq)) {
+                self.accept_signed(hash, place, seq);
             }
         }
     }

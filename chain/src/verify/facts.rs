@@ -71,6 +71,39 @@ pub(super) struct KnownHead {
     pub(super) source: Known,
 }
 
+/// Heads that anchors name. Most lines are told apart from them by one bit.
+pub(super) struct Anchored {
+    heads: Vec<Hash>,
+    bits: [u64; 256],
+}
+
+impl Anchored {
+    pub(super) fn new(known: &[KnownHead]) -> Anchored {
+        let anchors = known.iter().filter(|known| known.source.is_anchor());
+        let mut heads: Vec<Hash> = anchors.map(|known| known.head).collect();
+        heads.sort_unstable();
+        let mut bits = [0; 256];
+        for head in &heads {
+            let (word, bit) = Anchored::bit(head);
+            if let Some(word) = bits.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        Anchored { heads, bits }
+    }
+
+    #[inline]
+    pub(super) fn holds(&self, head: &Hash) -> bool {
+        let (word, bit) = Anchored::bit(head);
+        let maybe = self.bits.get(word).is_some_and(|word| word & bit != 0);
+        maybe && self.heads.binary_search(head).is_ok()
+    }
+
+    fn bit([word, bit, ..]: &Hash) -> (usize, u64) {
+        (usize::from(*word), 1 << (bit & 63))
+    }
+}
+
 impl Inputs {
     /// Every head that somebody outside the stream knows, by number.
     pub(super) fn heads(&self) -> Vec<KnownHead> {

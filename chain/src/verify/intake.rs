@@ -5,17 +5,20 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::{checkpoint::Counts, digest::Hash, genesis::EpochPolicy};
 
 use super::{
-    facts::{Inputs, KnownHead},
+    facts::{Anchored, Inputs, KnownHead},
     filter::Filter,
     judge,
-    reduce::{Node, Reading, Reduced, Reducer, Special},
-    report::{AnchorTally, Finding, Report, Rule, Verdict},
+    node::{Node, Special},
+    reduce::{Reduced, Reducer},
+    report::{AnchorTally, Finding, Report, Rule, SessionTally, Verdict},
     store::{Place, Store},
 };
 
 /// The place up to which the chain is known.
 pub(super) struct Position {
     pub(super) hash: Hash,
+    /// Where its node is; none where a hole ends.
+    pub(super) place: Option<Place>,
     pub(super) seq: u64,
     pub(super) t_us: u64,
     pub(super) epoch: u32,
@@ -30,14 +33,17 @@ pub(super) struct Position {
 /// A walk back from a checkpoint that has not yet met the position.
 pub(super) struct Walk {
     pub(super) target: Hash,
+    /// Where the target is, if it is still there.
+    pub(super) start: Option<Place>,
     pub(super) path: Vec<Place>,
     pub(super) needs: Hash,
 }
 
 impl Walk {
-    pub(super) fn from(target: Hash) -> Walk {
+    pub(super) fn from(target: Hash, start: Option<Place>) -> Walk {
         Walk {
             target,
+            start,
             path: Vec::new(),
             needs: target,
         }
@@ -56,12 +62,11 @@ pub struct Verifier {
     pub(super) inputs: Inputs,
     /// By number.
     pub(super) heads: Vec<KnownHead>,
-    /// Heads that anchors name, sorted.
-    anchored: Vec<Hash>,
+    /// Numbers below this and not below the other have no known head.
+    pub(super) quiet: (u64, u64),
+    anchored: Anchored,
     pub(super) expected: Option<Hash>,
     pub(super) store: Store,
-    /// The line that came last, which the next one most often follows.
-    latest: Option<(Hash, Place)>,
     pub(super) genesis: Option<Hash>,
     pub(super) policy: EpochPolicy,
     pub(super) strange_genesis: bool,
@@ -80,6 +85,9 @@ pub struct Verifier {
     pub(super) given_up: Filter,
     pub(super) record_lines: u64,
     reducer: Reducer,
+    spare: Reduced,
+    /// The login of the last proven record, its key in the report, and its tally, which is not in the report yet.
+    pub(super) login: Option<(u32, u32, SessionTally)>,
     pub(super) report: Report,
 }
 
@@ -87,12 +95,6 @@ impl Verifier {
     /// Takes everything that is known besides the lines.
     pub fn new(inputs: Inputs) -> Verifier {
         let heads = inputs.heads();
-        let mut anchored: Vec<Hash> = heads
-            .iter()
-            .filter(|known| known.source.is_anchor())
-            .map(|known| known.head)
-            .collect();
-        anchored.sort_unstable();
         let mut report = empty_report();
         report.findings = inputs.contradictions();
         report.last_known = heads.last().map(|known| (known.seq, known.source));
@@ -100,10 +102,10 @@ impl Verifier {
         Verifier {
             expected: inputs.genesis_head(),
             inputs,
+            anchored: Anchored::new(&heads),
             heads,
-            anchored,
+            quiet: (0, 0),
             store: Store::new(),
-            latest: None,
             genesis: None,
             policy: EpochPolicy::default(),
             strange_genesis: false,
@@ -119,23 +121,30 @@ impl Verifier {
             given_up: Filter::default(),
             record_lines: 0,
             reducer: Reducer::new(),
+            spare: Reduced::default(),
+            login: None,
             report,
         }
     }
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn line(&mut self, line: &[u8], timestamp_ms: Option<i64>) {
-        let reduced = self.reducer.reduce(line, timestamp_ms);
-        self.take(reduced);
+        self.reducer.line(line, timestamp_ms);
+        let mut reduced = self.reducer.finish(std::mem::take(&mut self.spare));
+        self.take(&mut reduced);
+        self.spare = reduced;
     }
 
-    /// One line that was reduced elsewhere.
-    pub fn take(&mut self, line: Reduced) {
-        match line.0 {
-            Reading::Unreadable => self.unreadable(1),
-            Reading::Frame { bytes } => self.frames(1, bytes),
-            Reading::Record(node, special) => self.record(node, special),
+    /// Lines that were reduced elsewhere, in their order.
+    pub(super) fn take(&mut self, reduced: &mut Reduced) {
+        let mut specials = std::mem::take(&mut reduced.specials).into_iter().peekable();
+        for (place, node) in reduced.nodes().iter().enumerate() {
+            let special = specials.next_if(|(at, _)| *at == place);
+            self.record(node, special.map(|(_, special)| special));
         }
+        self.unreadable(reduced.unreadable);
+        self.report.unsealed += reduced.frames;
+        self.report.unsealed_bytes += reduced.frame_bytes;
     }
 
     /// Lines that could not be read at all, such as those that are too long.
@@ -143,50 +152,34 @@ impl Verifier {
         self.report.unreadable += lines;
     }
 
-    /// Frames that were shipped without a key, and their payload bytes.
-    pub(super) fn frames(&mut self, frames: u64, bytes: u64) {
-        self.report.unsealed += frames;
-        self.report.unsealed_bytes += bytes;
-    }
-
     /// The verdict.
     pub fn finish(mut self) -> Report {
         self.advance();
         self.settle_all();
+        self.close_login();
         judge::judge(self)
     }
 
-    fn record(&mut self, node: Node, special: Option<Box<Special>>) {
+    fn record(&mut self, node: &Node, special: Option<Special>) {
         self.record_lines += 1;
-        if let Some(place) = self.store.find(&node.hash) {
-            if let Some(known) = self.store.at_mut(place)
-                && !node.withheld()
-                && known.withheld()
-            {
-                known.set_full();
-                if known.proven() {
-                    self.untally_withheld(&node);
-                }
-            }
-            self.report.duplicates += 1;
+        let follows = self.store.is_tail(&node.previous)
+            && !self.store.has_listed(&node.hash)
+            && !self.given_up.may_hold(&node.hash);
+        let place = if follows {
+            self.store.follow(node)
+        } else if let Some(place) = self.out_of_order(node) {
+            place
+        } else {
             return;
-        }
-        if self.given_up.may_hold(&node.hash) {
-            self.give_up("a record lay out of place by more than the window");
-            return;
-        }
-        let attached = self.joins(&node);
-        if !attached && self.store.is_full() {
-            self.settle_for_room();
-        }
-        let place = self.store.insert(node, attached);
-        self.latest = Some((node.hash, place));
-        if !self.anchored.is_empty() && self.anchored.binary_search(&node.hash).is_ok() {
+        };
+        if self.anchored.holds(&node.hash) {
             self.ready.insert((node.seq, node.hash));
         }
-        match special.map(|special| *special) {
-            Some(Special::Genesis(signed)) => self.consider_genesis(&node, *signed),
-            Some(Special::Control(control)) => {
+        match special {
+            Some(Special::Genesis(signed)) => self.consider_genesis(node, place, *signed),
+            Some(Special::Control(mut control)) => {
+                control.hash = node.hash;
+                control.place = Some(place);
                 self.store.insert_control(control);
                 self.consider_end(node.hash);
             }
@@ -202,13 +195,43 @@ impl Verifier {
         }
     }
 
+    /// Keeps a line that does not follow the last one that joined the chain, unless it is here already.
+    fn out_of_order(&mut self, node: &Node) -> Option<Place> {
+        if let Some(place) = self.store.find(&node.hash) {
+            self.repeated(node, place);
+            return None;
+        }
+        if self.given_up.may_hold(&node.hash) {
+            self.give_up("a record lay out of place by more than the window");
+            return None;
+        }
+        let attached = self.joins(node);
+        if !attached && self.store.is_full() {
+            self.settle_for_room();
+        }
+        self.store.list_all();
+        Some(self.store.insert(node, attached))
+    }
+
+    /// A line came again. A full line is preferred to its withheld twin.
+    fn repeated(&mut self, node: &Node, place: Place) {
+        if let Some(known) = self.store.at_mut(place)
+            && !node.withheld()
+            && known.withheld()
+        {
+            known.set_full();
+            if known.proven() {
+                self.untally_withheld(node);
+            }
+        }
+        self.report.duplicates += 1;
+    }
+
     /// Does this line follow one that joins the chain?
-    fn joins(&self, node: &Node) -> bool {
-        let previous = match self.latest {
-            Some((latest, place)) if latest == node.previous => Some(place),
-            _ => self.store.find(&node.previous),
-        };
-        previous.is_some_and(|place| self.store.joins(place))
+    fn joins(&mut self, node: &Node) -> bool {
+        self.store
+            .find(&node.previous)
+            .is_some_and(|place| self.store.joins(place))
             || self
                 .position
                 .as_ref()

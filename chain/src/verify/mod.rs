@@ -6,7 +6,8 @@
 //!
 //! A line names the head that it follows, so each line is reduced to one small node as it arrives.
 //! A signed checkpoint (or an anchored head) is walked back over those nodes to the place that is
-//! already proven; what the walk does not touch is foreign, however much there is of it.
+//! already proven; what the walk does not touch is foreign, however much there is of it. Where the lines
+//! came in their order there is nothing to walk: all that arrived since the proven place follows it.
 
 mod apply;
 mod ends;
@@ -14,9 +15,11 @@ mod facts;
 mod filter;
 mod intake;
 mod judge;
+mod node;
 mod parallel;
 mod reduce;
 mod report;
+mod ring;
 mod settle;
 mod store;
 mod tree;
@@ -24,7 +27,7 @@ mod tree;
 pub use facts::{Inputs, LedgerFacts};
 pub use intake::Verifier;
 pub use parallel::verify_blocks;
-pub use reduce::{Reduced, Reducer};
+pub use reduce::Reducer;
 pub use report::{
     AnchorTally, Finding, Known, Missing, Report, Rule, SealSummary, SessionTally, SessionVerdict,
     Verdict,

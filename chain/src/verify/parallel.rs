@@ -1,133 +1,217 @@
-//! Blocks of lines, reduced on several threads and taken in their order.
+//! Blocks of lines, reduced on several threads and judged in their order.
 //!
-//! Reading and judging stay on the caller's thread; at most two blocks for each worker are under way, so memory does
-//! not depend on how long the stream is.
+//! Every thread does the same: take the next block, reduce its lines, hand them in. Whoever hands in the block whose
+//! turn it is judges it and what else is ready, while the others go on reducing; nobody waits for a thread that only
+//! judges. Few blocks are under way, so memory does not depend on how long the stream is.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use super::{
     intake::Verifier,
-    reduce::{Reading, Reduced, Reducer},
+    reduce::{Reduced, Reducer},
 };
 
-const UNDER_WAY: usize = 2;
+/// Records that one thread alone judges at once.
+const AT_ONCE: usize = 64;
+/// Blocks for each thread that may wait for their turn.
+const WAITING: usize = 4;
 
-/// Feeds every line of every block. `read` fills the buffer that it is given (what is in it is old) with whole
-/// lines, or says that there are no more; `open` takes a line out of what it travelled in, and every worker has a
-/// copy of it. One thread works alone; more are that many workers beside the caller's.
+/// Feeds every line of every block. `read` fills the block that it is given (what is in it is old) with whole lines,
+/// or says that there are no more; `open` takes a line out of what it travelled in, and every thread has a copy of it.
+/// The caller's thread is one of the threads.
 ///
 /// # Errors
 /// What `read` failed with; the verification must then not be finished.
-pub fn verify_blocks<E>(
+pub fn verify_blocks<B, E>(
     verifier: &mut Verifier,
     threads: usize,
-    mut read: impl FnMut(Vec<u8>) -> Result<Option<Vec<u8>>, E>,
-    open: impl FnMut(&[u8], &mut Reducer) -> Reduced + Clone + Send,
-) -> Result<(), E> {
+    mut read: impl FnMut(B) -> Result<Option<B>, E> + Send,
+    open: impl FnMut(&[u8], &mut Reducer) + Clone + Send,
+) -> Result<(), E>
+where
+    B: AsRef<[u8]> + Default,
+    E: Send,
+{
     if threads <= 1 {
         let mut worker = Worker::new(open);
-        let mut block = Vec::new();
+        let (mut block, mut reduced) = (B::default(), Reduced::default());
         while let Some(filled) = read(block)? {
-            worker.each(&filled, |line| verifier.take(line));
+            // Judged while they are still near: nothing waits for the end of the block.
+            let each = |reducer: &mut Reducer| {
+                if reducer.ready() >= AT_ONCE {
+                    reduced = reducer.finish(std::mem::take(&mut reduced));
+                    verifier.take(&mut reduced);
+                }
+            };
+            worker.each(filled.as_ref(), each);
+            reduced = worker.reducer.finish(reduced);
+            verifier.take(&mut reduced);
             block = filled;
         }
         return Ok(());
     }
+    let table = Table {
+        source: Mutex::new(Source {
+            read,
+            next: 0,
+            ended: None,
+        }),
+        turn: Mutex::new(Turn {
+            verifier: Some(verifier),
+            next: 0,
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+            most: threads * WAITING,
+            broken: false,
+        }),
+        moved: Condvar::new(),
+    };
     thread::scope(|scope| {
-        let lanes: Vec<Lane> = (0..threads)
-            .map(|_| {
-                let (lane, work, done) = Lane::new();
-                let mut worker = Worker::new(open.clone());
-                scope.spawn(move || worker.serve(&work, &done));
-                lane
-            })
-            .collect();
-        let mut spare: Vec<Done> = Vec::new();
-        let (mut sent, mut taken) = (0, 0);
-        loop {
-            let room = sent - taken < threads * UNDER_WAY;
-            let next = if room {
-                let used = spare.pop().unwrap_or_default();
-                read(used.block)?.map(|block| Done { block, ..used })
-            } else {
-                None
+        for _ in 1..threads {
+            let worker = Worker::new(open.clone());
+            scope.spawn(|| table.serve(worker));
+        }
+        table.serve(Worker::new(open));
+    });
+    let source = table.source.into_inner();
+    match source.unwrap_or_else(PoisonError::into_inner).ended {
+        Some(Err(error)) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What the threads share.
+struct Table<'a, R, E> {
+    source: Mutex<Source<R, E>>,
+    turn: Mutex<Turn<'a>>,
+    /// The turn went on.
+    moved: Condvar,
+}
+
+/// Where blocks come from. Never locked while the turn is.
+struct Source<R, E> {
+    read: R,
+    /// Number of the next block.
+    next: u64,
+    ended: Option<Result<(), E>>,
+}
+
+/// Whose turn it is.
+struct Turn<'a> {
+    /// Absent while a thread judges.
+    verifier: Option<&'a mut Verifier>,
+    /// Number of the next block to be judged.
+    next: u64,
+    /// What came before its turn: the first is block `next`.
+    ready: VecDeque<Option<Reduced>>,
+    spare: Vec<Reduced>,
+    most: usize,
+    /// A thread ended without handing in its block.
+    broken: bool,
+}
+
+impl<R, E> Table<'_, R, E> {
+    fn serve<B>(&self, mut worker: Worker<impl FnMut(&[u8], &mut Reducer)>)
+    where
+        B: AsRef<[u8]> + Default,
+        R: FnMut(B) -> Result<Option<B>, E>,
+    {
+        let leaving = Leaving(self);
+        let mut block = B::default();
+        while let Some(spare) = self.wait_for_room() {
+            let Some((number, filled)) = self.next_block(block) else {
+                break;
             };
-            let ended = room && next.is_none();
-            if let (Some(next), Some(lane)) = (next, lanes.get(sent % threads)) {
-                sent += 1;
-                if lane.work.send(next).is_ok() {
-                    continue;
-                }
+            let reduced = worker.reduce(filled.as_ref(), spare);
+            block = filled;
+            self.hand_in(number, reduced);
+        }
+        drop(leaving);
+    }
+
+    /// Waits until few blocks wait for their turn. Whoever waits here holds none, so the one whose turn it is comes.
+    fn wait_for_room(&self) -> Option<Reduced> {
+        let mut turn = lock(&self.turn);
+        while turn.ready.len() >= turn.most && !turn.broken {
+            turn = self
+                .moved
+                .wait(turn)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        (!turn.broken).then(|| turn.spare.pop().unwrap_or_default())
+    }
+
+    fn next_block<B>(&self, block: B) -> Option<(u64, B)>
+    where
+        R: FnMut(B) -> Result<Option<B>, E>,
+    {
+        let mut source = lock(&self.source);
+        if source.ended.is_some() {
+            return None;
+        }
+        match (source.read)(block) {
+            Ok(Some(filled)) => {
+                let number = source.next;
+                source.next += 1;
+                Some((number, filled))
             }
-            while taken < sent {
-                let done = lanes.get(taken % threads).map(|lane| lane.done.recv());
-                let Some(Ok(mut done)) = done else {
-                    verifier.give_up("a thread of the verifier ended early");
-                    return Ok(());
-                };
-                taken += 1;
-                for line in done.lines.drain(..) {
-                    verifier.take(line);
-                }
-                let counts = std::mem::take(&mut done.counts);
-                verifier.unreadable(counts.unreadable);
-                verifier.frames(counts.frames, counts.frame_bytes);
-                spare.push(done);
-                if !ended {
-                    break;
-                }
+            Ok(None) => {
+                source.ended = Some(Ok(()));
+                None
             }
-            if ended {
-                return Ok(());
+            Err(error) => {
+                source.ended = Some(Err(error));
+                None
             }
         }
-    })
+    }
+
+    fn hand_in(&self, number: u64, reduced: Reduced) {
+        let mut turn = lock(&self.turn);
+        let place = number.saturating_sub(turn.next) as usize;
+        while turn.ready.len() <= place {
+            turn.ready.push_back(None);
+        }
+        if let Some(slot) = turn.ready.get_mut(place) {
+            *slot = Some(reduced);
+        }
+        // Whoever has the verifier looks for more before it gives it back, under this very lock.
+        let Some(verifier) = turn.verifier.take() else {
+            return;
+        };
+        while matches!(turn.ready.front(), Some(Some(_))) {
+            let Some(Some(mut reduced)) = turn.ready.pop_front() else {
+                break;
+            };
+            turn.next += 1;
+            drop(turn);
+            self.moved.notify_all();
+            verifier.take(&mut reduced);
+            turn = lock(&self.turn);
+            turn.spare.push(reduced);
+        }
+        turn.verifier = Some(verifier);
+    }
 }
 
-/// A block and its lines.
-#[derive(Default)]
-struct Done {
-    block: Vec<u8>,
-    lines: Vec<Reduced>,
-    counts: Counted,
-}
+/// A thread that panics still lets the others go, so that the panic can be passed on.
+struct Leaving<'t, 'a, R, E>(&'t Table<'a, R, E>);
 
-/// Lines that are only counted: a short one must not cost as much as a record.
-#[derive(Default)]
-struct Counted {
-    unreadable: u64,
-    frames: u64,
-    frame_bytes: u64,
-}
-
-impl Counted {
-    fn add(&mut self, reading: Reading) {
-        match reading {
-            Reading::Unreadable => self.unreadable += 1,
-            Reading::Frame { bytes } => {
-                self.frames += 1;
-                self.frame_bytes += bytes;
-            }
-            Reading::Record(..) => {}
+impl<R, E> Drop for Leaving<'_, '_, R, E> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            lock(&self.0.turn).broken = true;
+            self.0.moved.notify_all();
         }
     }
 }
 
-/// The way to one worker and back.
-struct Lane {
-    work: SyncSender<Done>,
-    done: Receiver<Done>,
-}
-
-impl Lane {
-    fn new() -> (Lane, Receiver<Done>, SyncSender<Done>) {
-        let (work, take_work) = sync_channel(UNDER_WAY);
-        let (give, done) = sync_channel(UNDER_WAY);
-        (Lane { work, done }, take_work, give)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Worker<O> {
@@ -135,7 +219,7 @@ struct Worker<O> {
     open: O,
 }
 
-impl<O: FnMut(&[u8], &mut Reducer) -> Reduced> Worker<O> {
+impl<O: FnMut(&[u8], &mut Reducer)> Worker<O> {
     fn new(open: O) -> Worker<O> {
         Worker {
             reducer: Reducer::new(),
@@ -143,29 +227,20 @@ impl<O: FnMut(&[u8], &mut Reducer) -> Reduced> Worker<O> {
         }
     }
 
-    fn each(&mut self, block: &[u8], mut take: impl FnMut(Reduced)) {
+    fn reduce(&mut self, block: &[u8], spare: Reduced) -> Reduced {
+        self.each(block, |_| ());
+        self.reducer.finish(spare)
+    }
+
+    fn each(&mut self, block: &[u8], mut after: impl FnMut(&mut Reducer)) {
         let mut rest = block;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let (line, tail) = rest.split_at(end);
             rest = tail.get(1..).unwrap_or_default();
             if !line.is_empty() {
-                take((self.open)(line, &mut self.reducer));
-            }
-        }
-    }
-
-    fn serve(&mut self, work: &Receiver<Done>, done: &SyncSender<Done>) {
-        while let Ok(mut next) = work.recv() {
-            let block = std::mem::take(&mut next.block);
-            let (lines, counts) = (&mut next.lines, &mut next.counts);
-            self.each(&block, |line| match line.0 {
-                Reading::Record(..) => lines.push(line),
-                counted => counts.add(counted),
-            });
-            next.block = block;
-            if done.send(next).is_err() {
-                return;
+                (self.open)(line, &mut self.reducer);
+                after(&mut self.reducer);
             }
         }
     }

@@ -1,214 +1,276 @@
-//! One line, reduced to what verification needs of it. Independent of every other line, so any thread may do it.
+//! Lines, reduced to what verification needs of them. Independent of every other line, so any thread may do it.
+//!
+//! A reducer takes some lines before it hashes them: their payloads lie side by side as padded blocks, decoded to
+//! where they are hashed, and two are hashed at a time. What it gives is in the order of the lines.
 
 use crate::{
+    base64::{decode_32, decode_heads, decode_into, decoded_len},
     checkpoint::CheckpointBody,
-    digest::{Hash, genesis_hash, link_hash, payload_digest},
+    digest::{Hash, Link, fill_payload_blocks, genesis_hash, payload_blocks},
     gap::Gap,
     genesis::SignedGenesis,
     kind::Kind,
-    line::{Body, MAX_LINE, decode_payload, scan},
+    line::{MAX_LINE, MAX_PAYLOAD},
+    scan::{Bare, Body, Quoted, Spelling, scan},
+    sha::{Block, hash_each},
 };
 
-/// A reduced line.
-pub struct Reduced(pub(super) Reading);
+use super::node::{Control, Node, Special};
+
+/// Records that are hashed together, and blocks of payload at which they are hashed at the latest.
+const TOGETHER: usize = 32;
+const ENOUGH_BLOCKS: usize = 256;
+
+/// Reduced lines. Frames and unreadable lines are only counted: a short one must not cost as much as a record.
+#[derive(Default)]
+pub(super) struct Reduced {
+    /// The first `count` are records; those behind them are old and are written over.
+    nodes: Vec<Node>,
+    count: usize,
+    /// By the place of their node.
+    pub(super) specials: Vec<(usize, Special)>,
+    pub(super) unreadable: u64,
+    pub(super) frames: u64,
+    pub(super) frame_bytes: u64,
+}
 
 impl Reduced {
-    /// What is no line of the format.
-    pub fn unreadable() -> Reduced {
-        Reduced(Reading::Unreadable)
+    /// The records, in their order.
+    pub(super) fn nodes(&self) -> &[Node] {
+        self.nodes.get(..self.count).unwrap_or_default()
+    }
+
+    /// The node behind the last one.
+    #[inline(always)]
+    fn next(&mut self) -> Option<&mut Node> {
+        if self.nodes.len() <= self.count {
+            self.nodes.resize(self.count + TOGETHER, Node::BLANK);
+        }
+        self.nodes.get_mut(self.count)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+        self.specials.clear();
+        (self.unreadable, self.frames, self.frame_bytes) = (0, 0, 0);
     }
 }
 
-pub(super) enum Reading {
-    Unreadable,
-    Frame { bytes: u64 },
-    Record(Node, Option<Box<Special>>),
+/// A record whose payload is not hashed yet: its blocks, and the place of its node.
+struct Pending {
+    first: usize,
+    count: usize,
+    node: usize,
 }
 
-/// A record without its payload: 120 bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
-    pub(super) hash: Hash,
-    pub(super) previous: Hash,
-    /// The payload's digest; zeros in a genesis.
-    pub(super) digest: Hash,
-    pub(super) seq: u64,
-    pub(super) t_us: u64,
-    pub(super) session: u32,
-    pub(super) len: u16,
-    pub(super) kind: Kind,
-    marks: u8,
-}
-
-const WITHHELD: u8 = 1;
-const RETIMED: u8 = 2;
-const PROVEN: u8 = 4;
-const GONE: u8 = 8;
-
-impl Node {
-    fn marked(&self, mark: u8) -> bool {
-        self.marks & mark != 0
-    }
-    pub(super) fn withheld(&self) -> bool {
-        self.marked(WITHHELD)
-    }
-    pub(super) fn retimed(&self) -> bool {
-        self.marked(RETIMED)
-    }
-    pub(super) fn proven(&self) -> bool {
-        self.marked(PROVEN)
-    }
-    pub(super) fn is_gone(&self) -> bool {
-        self.marked(GONE)
-    }
-    pub(super) fn set_full(&mut self) {
-        self.marks &= !WITHHELD;
-    }
-    pub(super) fn set_proven(&mut self) {
-        self.marks |= PROVEN;
-    }
-    pub(super) fn set_gone(&mut self) {
-        self.marks |= GONE;
-    }
-    pub(super) fn is_end(&self) -> bool {
-        matches!(self.kind, Kind::Checkpoint | Kind::Seal)
-    }
-}
-
-/// What the payload of some records says to the verifier.
-pub(super) enum Special {
-    Genesis(Box<SignedGenesis>),
-    Control(Control),
-    Gap(Gap),
-}
-
-/// A checkpoint or seal as it stands in its line.
-#[derive(Clone)]
-pub(super) struct Control {
-    pub(super) hash: Hash,
-    pub(super) previous: Hash,
-    pub(super) salt: [u8; 16],
-    pub(super) seq: u64,
-    pub(super) t_us: u64,
-    pub(super) epoch: u32,
-    pub(super) kind: Kind,
-    pub(super) payload: Box<[u8]>,
-}
-
-impl Control {
-    /// The payload, which was read once already.
-    pub(super) fn body(&self) -> Option<CheckpointBody> {
-        CheckpointBody::decode(self.kind, &self.payload).map(|(body, _)| body)
-    }
-}
-
-/// Reduces lines, one buffer for all of them.
+/// Reduces lines.
 #[derive(Default)]
 pub struct Reducer {
-    scratch: Vec<u8>,
+    reduced: Reduced,
+    blocks: Vec<Block>,
+    used: usize,
+    pending: Vec<Pending>,
 }
 
 impl Reducer {
-    /// A reducer with an empty buffer.
+    /// A reducer that has taken nothing.
     pub fn new() -> Reducer {
         Reducer::default()
     }
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
-    pub fn reduce(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Reduced {
-        Reduced(self.read(line, timestamp_ms).unwrap_or(Reading::Unreadable))
+    pub fn line(&mut self, line: &[u8], timestamp_ms: Option<i64>) {
+        if line.len() > MAX_LINE || self.read::<Bare>(line, timestamp_ms).is_none() {
+            self.unreadable();
+        }
     }
 
-    fn read(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<Reading> {
-        let scanned = (line.len() <= MAX_LINE).then(|| scan(line))??;
+    /// One line as it stands in a JSON string, where only the quotes have to be escaped. When it is spelled in any
+    /// other way nothing is taken and the answer is `false`: the caller opens the string and hands in the line.
+    pub fn quoted(&mut self, text: &[u8], timestamp_ms: Option<i64>) -> bool {
+        // The longest line that decodes has 24 quotes; the bound only keeps what is longer from being looked at.
+        text.len() <= MAX_LINE + 32 && self.read::<Quoted>(text, timestamp_ms).is_some()
+    }
+
+    /// What is no line of the format.
+    pub fn unreadable(&mut self) {
+        self.reduced.unreadable += 1;
+    }
+
+    /// Hands over what was reduced, and takes what is left of an earlier one for its room.
+    pub(super) fn finish(&mut self, mut spare: Reduced) -> Reduced {
+        self.hash();
+        spare.clear();
+        std::mem::replace(&mut self.reduced, spare)
+    }
+
+    /// How many records are ready to be judged: none while some of them are not hashed.
+    pub(super) fn ready(&self) -> usize {
+        if self.pending.is_empty() {
+            self.reduced.count
+        } else {
+            0
+        }
+    }
+
+    #[inline(always)]
+    fn read<S: Spelling>(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
+        let scanned = scan::<S>(line)?;
         let retimed = timestamp_ms.is_some_and(|ms| i64::try_from(scanned.t_us / 1000) != Ok(ms));
-        let mut node = Node {
-            hash: [0; 32],
-            previous: [0; 32],
-            digest: [0; 32],
-            seq: scanned.number,
-            t_us: scanned.t_us,
-            session: scanned.session,
-            len: 0,
-            kind: scanned.kind,
-            marks: if retimed { RETIMED } else { 0 },
-        };
-        let mut special = None;
         match scanned.body {
-            Body::Frame { payload } => {
-                let bytes = decode_payload(payload, &mut self.scratch)?.len() as u64;
-                return Some(Reading::Frame { bytes });
+            Body::Full {
+                previous,
+                salt,
+                payload,
+            } => {
+                let length = decoded_len(payload).filter(|length| *length <= MAX_PAYLOAD)?;
+                let node = self.reduced.next()?;
+                node.set_numbers(&scanned, u16::try_from(length).ok()?, retimed);
+                let blocks = room(&mut self.blocks, self.used, payload_blocks(length))?;
+                fill_payload_blocks(blocks, length, |to, space| {
+                    decode_into(payload, length, space)?;
+                    decode_heads((previous, salt), &mut node.previous, to).then_some(())
+                })?;
+                self.full(scanned.kind, length)
             }
             Body::Withheld {
                 previous,
                 len,
                 digest,
             } => {
-                node.previous = previous;
+                let node = self.reduced.next()?;
+                node.set_numbers(&scanned, u16::try_from(len).ok()?, retimed);
+                node.set_withheld();
+                node.previous = decode_32(previous)?;
+                node.digest = decode_32(digest)?;
+                node.hash = node.link().hash();
+                self.reduced.count += 1;
+                Some(())
+            }
+            Body::Frame { payload } => {
+                let length = decoded_len(payload).filter(|length| *length <= MAX_PAYLOAD)?;
+                let space = room(&mut self.blocks, self.used, payload_blocks(length))?;
+                decode_into(payload, length, space.as_flattened_mut())?;
+                self.reduced.frames += 1;
+                self.reduced.frame_bytes += length as u64;
+                Some(())
+            }
+        }
+    }
+
+    /// A record whose payload lies in the next blocks, and whose node is the next one.
+    #[inline(always)]
+    fn full(&mut self, kind: Kind, length: usize) -> Option<()> {
+        let count = payload_blocks(length);
+        if matches!(
+            kind,
+            Kind::Checkpoint | Kind::Seal | Kind::Gap | Kind::Genesis
+        ) {
+            let blocks = self.blocks.get(self.used..self.used + count)?;
+            let (salt, payload) = blocks.as_flattened().get(16..)?.split_first_chunk()?;
+            let node = self.reduced.next()?;
+            let special = read_special(node, salt, payload.get(..length)?)?;
+            let place = self.reduced.count;
+            let special = special.map(|special| (place, special));
+            self.reduced.specials.extend(special);
+            if kind == Kind::Genesis {
+                self.reduced.count += 1;
+                return Some(());
+            }
+        }
+        self.pending.push(Pending {
+            first: self.used,
+            count,
+            node: self.reduced.count,
+        });
+        self.reduced.count += 1;
+        self.used += count;
+        if self.pending.len() >= TOGETHER || self.used >= ENOUGH_BLOCKS {
+            self.hash();
+        }
+        Some(())
+    }
+
+    /// Payloads first, then the links that hold their digests.
+    fn hash(&mut self) {
+        let (nodes, pending) = (&mut self.reduced.nodes, &self.pending);
+        let payloads = pending.iter().map(|one| {
+            let blocks = self.blocks.get(one.first..one.first + one.count);
+            blocks.unwrap_or_default()
+        });
+        hash_each(payloads, |place, digest| {
+            let node = pending.get(place).and_then(|one| nodes.get_mut(one.node));
+            if let Some(node) = node {
                 node.digest = digest;
-                node.len = u16::try_from(len).ok()?;
-                node.marks |= WITHHELD;
             }
-            Body::Full {
-                previous,
-                salt,
-                payload,
-            } => {
-                let payload = decode_payload(payload, &mut self.scratch)?;
-                node.previous = previous;
-                node.len = u16::try_from(payload.len()).ok()?;
-                if node.kind == Kind::Genesis {
-                    let signed = SignedGenesis::decode(payload).ok()?;
-                    if signed.genesis.started_us != node.t_us {
-                        return None;
+        });
+        for pair in pending.chunks(2) {
+            let mut places = pair.iter().map(|one| one.node);
+            let (one, two) = (places.next(), places.next());
+            let node = |place: Option<usize>| nodes.get(place?);
+            match (node(one), node(two)) {
+                (Some(first), Some(second)) => {
+                    let hashes = Link::hash_pair(&first.link(), &second.link());
+                    for (place, hash) in one.into_iter().chain(two).zip(hashes) {
+                        set_hash(nodes, place, hash);
                     }
-                    node.hash = genesis_hash(&salt, payload);
-                    special = Some(Box::new(Special::Genesis(Box::new(signed))));
-                    return Some(Reading::Record(node, special));
                 }
-                node.digest = payload_digest(&salt, payload);
-                special = read_special(&node, salt, payload)?;
+                (Some(only), None) => {
+                    let hash = only.link().hash();
+                    set_hash(nodes, one.unwrap_or_default(), hash);
+                }
+                (None, _) => {}
             }
         }
-        node.hash = linked(&node, &node.previous, node.seq);
-        if let Some(Special::Control(control)) = special.as_deref_mut() {
-            control.hash = node.hash;
-        }
-        Some(Reading::Record(node, special))
+        self.pending.clear();
+        self.used = 0;
     }
 }
 
-/// The head of this record if it followed `previous` under the number `seq`.
-pub(super) fn linked(node: &Node, previous: &Hash, seq: u64) -> Hash {
-    link_hash(
-        previous,
-        &node.digest,
-        seq,
-        node.t_us,
-        node.kind,
-        node.session,
-        u32::from(node.len),
-    )
+#[inline]
+fn set_hash(nodes: &mut [Node], place: usize, hash: Hash) {
+    if let Some(node) = nodes.get_mut(place) {
+        node.hash = hash;
+    }
 }
 
-/// `None` when a checkpoint or seal has another form than its own.
+/// `count` blocks behind the first `used`.
+#[inline]
+fn room(blocks: &mut Vec<Block>, used: usize, count: usize) -> Option<&mut [Block]> {
+    if blocks.len() < used + count {
+        blocks.resize(used + count, [0; 64]);
+    }
+    blocks.get_mut(used..used + count)
+}
+
+/// `None` when a genesis, checkpoint or seal has another form than its own.
 #[allow(clippy::option_option)]
-fn read_special(node: &Node, salt: [u8; 16], payload: &[u8]) -> Option<Option<Box<Special>>> {
+fn read_special(node: &mut Node, salt: &[u8; 16], payload: &[u8]) -> Option<Option<Special>> {
     Some(match node.kind {
+        Kind::Genesis => {
+            let signed = SignedGenesis::decode(payload).ok()?;
+            if signed.genesis.started_us != node.t_us {
+                return None;
+            }
+            node.digest = [0; 32];
+            node.hash = genesis_hash(salt, payload);
+            Some(Special::Genesis(Box::new(signed)))
+        }
         Kind::Checkpoint | Kind::Seal => {
             let (body, _) = CheckpointBody::decode(node.kind, payload)?;
-            Some(Box::new(Special::Control(Control {
+            Some(Special::Control(Control {
                 hash: node.hash,
+                place: None,
                 previous: node.previous,
-                salt,
+                salt: *salt,
                 seq: node.seq,
                 t_us: node.t_us,
                 epoch: body.epoch,
                 kind: node.kind,
                 payload: payload.into(),
-            })))
+            }))
         }
-        Kind::Gap => Gap::decode(payload).map(|gap| Box::new(Special::Gap(gap))),
+        Kind::Gap => Gap::decode(payload).map(Special::Gap),
         _ => None,
     })
 }
@@ -216,9 +278,96 @@ fn read_special(node: &Node, salt: [u8; 16], payload: &[u8]) -> Option<Option<Bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::{Content, Record, unsealed_line, withheld_line};
+
+    fn lines() -> Vec<String> {
+        let record = |kind, payload: &[u8]| Record {
+            seq: 12,
+            t_us: 1_764_000_000_000_001,
+            kind,
+            session: 1,
+            previous: [9; 32],
+            content: Content::Full {
+                salt: [1; 16],
+                payload: payload.to_vec(),
+            },
+        };
+        let output = record(Kind::Output, b"hello, hello, hello, hello").to_line();
+        vec![
+            withheld_line(output.as_bytes()).unwrap(),
+            output,
+            record(Kind::Event, b"").to_line(),
+            unsealed_line(3, 4, Kind::Input, 5, b"last words"),
+        ]
+    }
+
+    fn seen(reducer: &mut Reducer) -> String {
+        let reduced = reducer.finish(Reduced::default());
+        format!(
+            "{:?} {} {} {}",
+            reduced.nodes(),
+            reduced.unreadable,
+            reduced.frames,
+            reduced.frame_bytes
+        )
+    }
 
     #[test]
-    fn a_node_stays_small() {
-        assert_eq!(size_of::<Node>(), 120);
+    fn a_line_in_a_json_string_is_read_where_it_lies_as_it_is_read_bare() {
+        let mut taken = 0;
+        for line in lines() {
+            for place in 0..line.len() {
+                for byte in (0..=255).filter(|byte| !b"\"\\".contains(byte)) {
+                    let mut bare = line.clone().into_bytes();
+                    bare[place] = byte;
+                    let mut quoted = Vec::new();
+                    for byte in &bare {
+                        quoted.extend_from_slice(if *byte == b'"' { b"\\" } else { b"" });
+                        quoted.push(*byte);
+                    }
+                    let (mut one, mut two) = (Reducer::new(), Reducer::new());
+                    one.line(&bare, Some(1_764_000_000_000));
+                    if two.quoted(&quoted, Some(1_764_000_000_000)) {
+                        taken += 1;
+                    } else {
+                        two.unreadable();
+                    }
+                    assert_eq!(seen(&mut one), seen(&mut two));
+                }
+            }
+        }
+        assert!(taken > 4_000, "{taken}");
+    }
+
+    #[test]
+    fn records_come_out_in_the_order_of_their_lines_with_their_own_hashes() {
+        let mut reducer = Reducer::new();
+        let mut expected = Vec::new();
+        let mut previous = [7; 32];
+        for seq in 1..300u64 {
+            let payload = vec![seq as u8; (seq * seq % 700) as usize];
+            let content = Content::Full {
+                salt: [seq as u8; 16],
+                payload,
+            };
+            let record = Record {
+                seq,
+                t_us: seq * 3,
+                kind: Kind::Output,
+                session: 1,
+                previous,
+                content,
+            };
+            let mut line = record.to_line();
+            if seq % 7 == 0 {
+                line = withheld_line(line.as_bytes()).unwrap();
+            }
+            previous = record.hash();
+            expected.push(previous);
+            reducer.line(line.as_bytes(), None);
+        }
+        let reduced = reducer.finish(Reduced::default());
+        let hashes: Vec<Hash> = reduced.nodes().iter().map(|node| node.hash).collect();
+        assert_eq!(hashes, expected);
     }
 }

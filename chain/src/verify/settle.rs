@@ -13,9 +13,17 @@ impl Verifier {
     /// Goes forward as far as signed checkpoints and the lines at hand reach.
     pub(super) fn advance(&mut self) {
         while let Some(mut walk) = self.walk.take() {
-            let Some(goal) = self.position.as_ref().map(|position| position.hash) else {
+            let Some((goal, place)) = self
+                .position
+                .as_ref()
+                .map(|position| (position.hash, position.place))
+            else {
                 return;
             };
+            if self.apply_run(place, &walk) {
+                self.look_for_signed();
+                continue;
+            }
             if !self.extend(&mut walk, &goal) {
                 continue;
             }
@@ -26,6 +34,26 @@ impl Verifier {
             self.apply_path(&walk.path);
             self.look_for_signed();
         }
+    }
+
+    /// Proves a target that was only just found, when all that arrived since the position follows it one by one.
+    fn apply_run(&mut self, position: Option<Place>, walk: &Walk) -> bool {
+        let (Some(from), Some(to), []) = (position, walk.start, walk.path.as_slice()) else {
+            return false;
+        };
+        let Some(run) = self.store.run(from, to) else {
+            return false;
+        };
+        let (mut next, last) = run.into_inner();
+        while next <= last {
+            next += self.apply_plain(next..=last);
+            if next <= last {
+                let count = next;
+                self.apply(Some(Place { count, ..to }));
+                next += 1;
+            }
+        }
+        true
     }
 
     /// At the end nothing else comes: what is not here is missing.
@@ -65,7 +93,8 @@ impl Verifier {
         let Some((_, target)) = self.ready.pop_first() else {
             return false;
         };
-        let mut walk = Walk::from(target);
+        let start = self.store.find(&target);
+        let mut walk = Walk::from(target, start);
         if self.extend(&mut walk, &goal) && !walk.path.is_empty() {
             if walk.needs == goal {
                 self.apply_path(&walk.path);
@@ -82,7 +111,10 @@ impl Verifier {
         while walk.needs != *goal {
             let found = match walk.path.last() {
                 Some(place) => self.store.find_before(&walk.needs, *place),
-                None => self.store.find(&walk.needs),
+                None => walk
+                    .start
+                    .filter(|place| self.store.at(*place).is_some())
+                    .or_else(|| self.store.find(&walk.needs)),
             };
             let Some((place, node)) = found.and_then(|place| Some((place, self.store.at(place)?)))
             else {
@@ -153,6 +185,7 @@ impl Verifier {
         if let Some(position) = &mut self.position {
             position.seq = last;
             position.hash = walk.needs;
+            position.place = None;
         }
         self.apply_path(&walk.path);
         self.look_for_signed();

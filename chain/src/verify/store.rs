@@ -3,10 +3,16 @@
 //! Lines that join the chain when they arrive and lines that do not are kept apart, so that a flood
 //! of foreign lines cannot push out what is needed. What was pushed out unproven is remembered in a
 //! filter of 1 MiB: a record found missing later is then "could not check", never a wrong verdict.
+//!
+//! Lines that come in their order need no table. Each follows the line before it, so that its node goes behind the
+//! last one and is *unlisted*: no other unlisted node can have its head, since heads make no circle. The first line
+//! that follows another one has all unlisted nodes listed before anything is looked up. Nodes are listed once, so the
+//! most that a hostile order costs is what a table of every node would.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    ops::RangeInclusive,
 };
 
 use hashbrown::HashTable;
@@ -15,7 +21,8 @@ use crate::{digest::Hash, gap::Gap};
 
 use super::{
     filter::Filter,
-    reduce::{Control, Node},
+    node::{Control, Node},
+    ring::{Overwritten, Ring},
 };
 
 /// Lines may be out of place by this many lines.
@@ -47,40 +54,8 @@ impl Spread {
 /// The place of a node for as long as it is there: which ring, and how many were put into it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    attached: bool,
-    count: u64,
-}
-
-/// The last `limit` nodes of one sort, the oldest overwritten first.
-struct Ring {
-    slots: Vec<Node>,
-    limit: usize,
-    count: u64,
-}
-
-impl Ring {
-    fn new(limit: usize) -> Ring {
-        Ring {
-            slots: Vec::new(),
-            limit,
-            count: 0,
-        }
-    }
-
-    fn slot_of(&self, count: u64) -> usize {
-        (count % self.limit as u64) as usize
-    }
-
-    fn holds(&self, count: u64) -> bool {
-        count < self.count && count + self.limit as u64 >= self.count
-    }
-
-    /// The count of what lies in this slot now.
-    fn count_of(&self, slot: usize) -> u64 {
-        let limit = self.limit as u64;
-        let last = self.count.saturating_sub(1);
-        last - (last % limit + limit - slot as u64) % limit
-    }
+    pub(super) attached: bool,
+    pub(super) count: u64,
 }
 
 /// Nodes, controls and what was pushed out.
@@ -89,6 +64,12 @@ pub(super) struct Store {
     table: HashTable<u32>,
     attached: Ring,
     detached: Ring,
+    /// Attached nodes from this count on are not in the table.
+    unlisted: u64,
+    /// The last attached node's head.
+    tail: Option<Hash>,
+    /// From this count on each attached node follows the one before it.
+    run: u64,
     control_table: HashTable<u32>,
     controls: VecDeque<Control>,
     /// Arrival number of the first control that is still here.
@@ -105,6 +86,9 @@ impl Store {
             table: HashTable::new(),
             attached: Ring::new(ATTACHED),
             detached: Ring::new(WINDOW),
+            unlisted: 0,
+            tail: None,
+            run: 0,
             control_table: HashTable::new(),
             controls: VecDeque::new(),
             controls_from: 0,
@@ -114,14 +98,68 @@ impl Store {
         }
     }
 
-    fn slot(&self, index: u32) -> Option<&Node> {
-        slot(&self.detached, &self.attached, index)
+    /// Does a line that follows this head follow the last attached node?
+    #[inline]
+    pub(super) fn is_tail(&self, head: &Hash) -> bool {
+        self.tail.as_ref() == Some(head)
     }
 
-    pub(super) fn find(&self, hash: &Hash) -> Option<Place> {
-        let index = *self.table.find(self.spread.of(hash), |index| {
-            self.slot(*index).is_some_and(|node| node.hash == *hash)
-        })? as usize;
+    /// Is a node with this head here? Only for one that follows the tail, which no unlisted node does.
+    #[inline]
+    pub(super) fn has_listed(&self, hash: &Hash) -> bool {
+        !self.table.is_empty() && self.listed_index(hash).is_some()
+    }
+
+    /// Puts a node behind the tail that it follows. It stays unlisted.
+    #[inline]
+    pub(super) fn follow(&mut self, node: &Node) -> Place {
+        let count = self.attached.count;
+        let old = self.attached.push(node);
+        self.tail = Some(node.hash);
+        if let Some(old) = old {
+            self.overwritten(&old, true);
+        }
+        Place {
+            attached: true,
+            count,
+        }
+    }
+
+    /// Puts every node into the table.
+    pub(super) fn list_all(&mut self) {
+        if self.unlisted == self.attached.count {
+            return;
+        }
+        let (spread, detached, attached) = (self.spread, &self.detached, &self.attached);
+        let waiting = (attached.count - self.unlisted) as usize;
+        self.table.reserve(waiting, |index| {
+            slot_hash(detached, attached, *index, spread)
+        });
+        for count in self.unlisted..attached.count {
+            let Some(node) = attached.at(count) else {
+                continue;
+            };
+            let index = (attached.slot_of(count) + WINDOW) as u32;
+            self.table
+                .insert_unique(spread.of(&node.hash), index, |index| {
+                    slot_hash(detached, attached, *index, spread)
+                });
+        }
+        self.unlisted = self.attached.count;
+    }
+
+    fn listed_index(&self, hash: &Hash) -> Option<usize> {
+        let (detached, attached) = (&self.detached, &self.attached);
+        let index = self.table.find(self.spread.of(hash), |index| {
+            slot(detached, attached, *index).is_some_and(|node| node.hash == *hash)
+        })?;
+        Some(*index as usize)
+    }
+
+    /// Where this head is. Lists all nodes.
+    pub(super) fn find(&mut self, hash: &Hash) -> Option<Place> {
+        self.list_all();
+        let index = self.listed_index(hash)?;
         Some(match index.checked_sub(WINDOW) {
             None => Place {
                 attached: false,
@@ -135,7 +173,7 @@ impl Store {
     }
 
     /// Where a head is that most often lies just before this place.
-    pub(super) fn find_before(&self, hash: &Hash, place: Place) -> Option<Place> {
+    pub(super) fn find_before(&mut self, hash: &Hash, place: Place) -> Option<Place> {
         let guess = place
             .count
             .checked_sub(1)
@@ -145,32 +183,37 @@ impl Store {
             .or_else(|| self.find(hash))
     }
 
+    /// The counts behind `from` up to `to`, when each of these attached nodes is here and follows the one before it.
+    pub(super) fn run(&self, from: Place, to: Place) -> Option<RangeInclusive<u64>> {
+        let first = from.count + 1;
+        let connected = from.attached
+            && to.attached
+            && from.count >= self.run
+            && first <= to.count
+            && self.attached.holds(first)
+            && self.attached.holds(to.count);
+        connected.then_some(first..=to.count)
+    }
+
     pub(super) fn at(&self, place: Place) -> Option<&Node> {
-        let ring = if place.attached {
-            &self.attached
+        if place.attached {
+            self.attached.at(place.count)
         } else {
-            &self.detached
-        };
-        ring.slots
-            .get(ring.slot_of(place.count))
-            .filter(|node| ring.holds(place.count) && !node.is_gone())
+            self.detached.at(place.count)
+        }
     }
 
     pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut Node> {
-        let ring = if place.attached {
-            &mut self.attached
+        if place.attached {
+            self.attached.at_mut(place.count)
         } else {
-            &mut self.detached
-        };
-        let slot = ring.slot_of(place.count);
-        let held = ring.holds(place.count);
-        ring.slots
-            .get_mut(slot)
-            .filter(|node| held && !node.is_gone())
+            self.detached.at_mut(place.count)
+        }
     }
 
-    pub(super) fn node(&self, hash: &Hash) -> Option<&Node> {
-        self.at(self.find(hash)?)
+    pub(super) fn node(&mut self, hash: &Hash) -> Option<&Node> {
+        let place = self.find(hash)?;
+        self.at(place)
     }
 
     /// True when lines that follow this place join the chain.
@@ -189,14 +232,10 @@ impl Store {
             .filter(|(_, node)| !node.is_gone())
     }
 
-    /// The number that [`Store::nodes`] gives a node.
+    /// The number that [`Store::nodes`] gives a node. Only after [`Store::list_all`].
     pub(super) fn number_of(&self, hash: &Hash) -> Option<usize> {
-        let place = self.find(hash)?;
-        Some(if place.attached {
-            self.attached.slot_of(place.count) + WINDOW
-        } else {
-            self.detached.slot_of(place.count)
-        })
+        debug_assert_eq!(self.unlisted, self.attached.count);
+        self.listed_index(hash)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -218,56 +257,63 @@ impl Store {
         self.evicted.may_hold(hash)
     }
 
-    pub(super) fn insert(&mut self, node: Node, attached: bool) -> Place {
-        let ring = if attached {
-            &mut self.attached
+    /// Takes a node whose head was looked for in vain. It is listed, as all others are.
+    pub(super) fn insert(&mut self, node: &Node, attached: bool) -> Place {
+        debug_assert_eq!(self.unlisted, self.attached.count);
+        let (ring, base) = if attached {
+            if self.tail != Some(node.previous) {
+                self.run = self.attached.count;
+            }
+            self.tail = Some(node.hash);
+            self.unlisted += 1;
+            (&mut self.attached, WINDOW)
         } else {
-            &mut self.detached
+            (&mut self.detached, 0)
         };
         let place = Place {
             attached,
             count: ring.count,
         };
-        let slot = ring.slot_of(ring.count);
-        ring.count += 1;
-        let old = match ring.slots.get_mut(slot) {
-            None => {
-                ring.slots.push(node);
-                None
-            }
-            Some(place) => Some(*place),
-        };
-        if let Some(old) = old.filter(|old| !old.is_gone()) {
-            self.forget(&old);
-        }
-        let (ring, base) = if attached {
-            (&mut self.attached, WINDOW)
-        } else {
-            (&mut self.detached, 0)
-        };
-        if let Some(place) = ring.slots.get_mut(slot) {
-            *place = node;
+        let index = (ring.slot_of(ring.count) + base) as u32;
+        let old = ring.push(node);
+        if let Some(old) = old {
+            self.overwritten(&old, attached);
         }
         let (spread, detached, attached) = (self.spread, &self.detached, &self.attached);
         self.table
-            .insert_unique(spread.of(&node.hash), (slot + base) as u32, |index| {
+            .insert_unique(spread.of(&node.hash), index, |index| {
                 slot_hash(detached, attached, *index, spread)
             });
         place
     }
 
-    /// Takes a node out of the table; its slot is free.
-    fn forget(&mut self, node: &Node) {
-        let (detached, attached) = (&self.detached, &self.attached);
-        let entry = self.table.find_entry(self.spread.of(&node.hash), |index| {
-            slot(detached, attached, *index).is_some_and(|other| other.hash == node.hash)
-        });
+    /// A node was overwritten: it leaves the table, and what nothing has proven is remembered.
+    fn overwritten(&mut self, old: &Overwritten, attached: bool) {
+        if attached && old.count >= self.unlisted {
+            self.unlisted = old.count + 1;
+        } else {
+            self.unlist(&old.hash, attached, old.count);
+        }
+        if old.gap {
+            self.gaps.remove(&old.hash);
+        }
+        if !old.proven {
+            self.evicted.insert(&old.hash);
+        }
+    }
+
+    /// Takes a place out of the table. The node there may be another one already.
+    fn unlist(&mut self, hash: &Hash, attached: bool, count: u64) {
+        let index = if attached {
+            self.attached.slot_of(count) + WINDOW
+        } else {
+            self.detached.slot_of(count)
+        };
+        let entry = self
+            .table
+            .find_entry(self.spread.of(hash), |other| *other as usize == index);
         if let Ok(entry) = entry {
             entry.remove();
-        }
-        self.gaps.remove(&node.hash);
-        if !node.proven() {
-            self.evicted.insert(&node.hash);
         }
     }
 
@@ -312,28 +358,30 @@ impl Store {
         let Some(old) = self.controls.front() else {
             return;
         };
-        let (hash, epoch) = (old.hash, old.epoch);
-        let (controls, from) = (&self.controls, self.controls_from);
+        let (hash, epoch, place) = (old.hash, old.epoch, old.place);
+        let number = self.controls_from as u32;
         let entry = self
             .control_table
-            .find_entry(self.spread.of(&hash), |index| {
-                control_at(controls, from, *index).is_some_and(|control| control.hash == hash)
-            });
+            .find_entry(self.spread.of(&hash), |index| *index == number);
         if let Ok(entry) = entry {
             entry.remove();
         }
         self.by_epoch.remove(&(epoch, self.controls_from));
         self.controls.pop_front();
         self.controls_from += 1;
-        let Some(place) = self.find(&hash) else {
+        let Some(place) = place.filter(|place| self.at(*place).is_some_and(|node| !node.proven()))
+        else {
             return;
         };
-        let node = self.at(place).copied();
-        if let Some(node) = node.filter(|node| !node.proven()) {
-            self.forget(&node);
-            if let Some(node) = self.at_mut(place) {
-                node.set_gone();
-            }
+        self.list_all();
+        self.unlist(&hash, place.attached, place.count);
+        self.evicted.insert(&hash);
+        if let Some(node) = self.at_mut(place) {
+            node.set_gone();
+        }
+        if place.attached {
+            self.run = self.run.max(place.count + 1);
+            self.tail = self.tail.filter(|tail| *tail != hash);
         }
     }
 

@@ -2,10 +2,7 @@
 
 use crate::{digest::Hash, kind::Kind};
 
-use super::{
-    intake::Verifier,
-    reduce::{Node, linked},
-};
+use super::{intake::Verifier, node::Node};
 
 /// A root that is not in the store has this number.
 const ROOT: u32 = u32::MAX;
@@ -48,7 +45,8 @@ impl Verifier {
     }
 
     /// What follows from the position.
-    pub(super) fn tree(&self) -> Tree {
+    pub(super) fn tree(&mut self) -> Tree {
+        self.store.list_all();
         let mut tree = Tree {
             members: Vec::new(),
             end: 0,
@@ -120,7 +118,7 @@ impl Verifier {
                 tips.push(node.hash);
             }
         }
-        let same = |node: &Node| tips.iter().any(|tip| linked(node, tip, seq) == *head);
+        let same = |node: &Node| tips.iter().any(|tip| node.linked(tip, seq) == *head);
         self.store
             .nodes()
             .any(|(_, node)| !node.proven() && node.seq == seq && same(node))
