@@ -6,8 +6,9 @@
 //! through, and nobody but the operator's uid.
 //!
 //! Passed as they are: LOAD DATA LOCAL (its data is recorded like a statement), prepared statements, multiple
-//! statements, large packets. Taken out of the server's greeting: compression, and query attributes, so that a
-//! statement's record begins with its text.
+//! statements, large packets. Taken out of the server's greeting: compression, query attributes, so that a
+//! statement's record begins with its text, and connection attributes, from which a statement could be made. Not
+//! passed: XA PREPARE, whose branch would outlive the account.
 
 mod answers;
 mod client_stream;
@@ -16,6 +17,7 @@ mod packet;
 mod peer;
 mod sock_diag;
 mod tls;
+mod xa;
 
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
@@ -84,7 +86,9 @@ pub(crate) enum SqlRefusal {
     /// The client asked for no TLS.
     ClientWithoutTls,
     /// The client asked for what was taken out of the greeting.
-    Compression,
+    Capability,
+    /// The client's login has a form that is not read here.
+    OldLogin,
     /// The client is not the operator's process.
     OtherUser(Option<u32>),
     /// The client is a process of the operator that belongs to no login.
@@ -97,7 +101,8 @@ impl SqlRefusal {
             Self::ByServer => "sql_by_server",
             Self::ServerWithoutTls => "sql_server_without_tls",
             Self::ClientWithoutTls => "sql_client_without_tls",
-            Self::Compression => "sql_compression",
+            Self::Capability => "sql_capability",
+            Self::OldLogin => "sql_old_login",
             Self::OtherUser(_) => "sql_other_user",
             Self::NoLogin => "sql_no_login",
         }

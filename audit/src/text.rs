@@ -45,6 +45,10 @@ fn meaning(report: &Report) -> String {
             "{} payloads are withheld, {} of them without a manifest of a redactor that you trust",
             report.withheld, report.unauthorised
         ),
+        Verdict::Unanchored if report.anchors.genesis && report.anchors.seal => {
+            "sealed, complete and anchored, but no ledger item that you gave says who approved it"
+                .to_owned()
+        }
         Verdict::Unanchored => {
             "sealed and complete, but no anchor that you fetched bears witness from genesis to seal"
                 .to_owned()

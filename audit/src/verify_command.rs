@@ -71,7 +71,8 @@ const EXIT_CODES: &str = "\
 Verdicts and exit codes:
   0   VALID       sealed, complete, and anchored from genesis to seal
       WITHHELD    the same, but payloads were withheld by somebody whom you trust
-  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it
+  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it, or no ledger item says
+                  who approved it
       UNSEALED    the bastion died before it could seal; the text says up to where all is proven
       INCOMPLETE  records are missing that are known to have been
       MALFORMED   records are missing, and there are lines that nobody can read

@@ -98,12 +98,14 @@ impl<S: Shells> Door<S> {
         else {
             return Err(io::Error::other("a login has to come first"));
         };
-        if answered != nonce
-            || command
-                .as_ref()
-                .is_some_and(|c| c.len() > MAX_COMMAND || c.contains('\0'))
-        {
+        if answered != nonce {
             return Err(io::Error::other("the login is not of the form"));
+        }
+        if let Some(command) = &command
+            && (command.len() > MAX_COMMAND || command.contains('\0'))
+        {
+            let detail = format!("a command has at most {MAX_COMMAND} bytes and no NUL");
+            return Err(io::Error::other(detail));
         }
         let sender = received.credentials;
         let worker = process.worker().ok();
@@ -159,7 +161,7 @@ impl<S: Shells> Door<S> {
                 "ssm_session": ssm_session,
                 "owner": owner,
                 "document": asked.facts.state.as_ref().map(|state| &state.document),
-                "command": asked.request.command.as_ref().map(|c| cut(c)),
+                "command": asked.request.command,
                 "term": asked.request.term,
                 "columns": size.columns,
                 "rows": size.rows,
@@ -258,14 +260,5 @@ fn clean_term(term: &str) -> String {
         term.to_owned()
     } else {
         "xterm-256color".to_owned()
-    }
-}
-
-/// A command as the session's first record holds it; the rest is in no record, so a longer one is marked.
-fn cut(command: &str) -> String {
-    const LIMIT: usize = 16 * 1024;
-    match command.char_indices().nth(LIMIT) {
-        None => command.to_owned(),
-        Some((end, _)) => format!("{}…", command.get(..end).unwrap_or_default()),
     }
 }

@@ -50,7 +50,8 @@ impl Recorder {
         }
     }
 
-    /// Records a JSON document, such as an event's.
+    /// Records a JSON document, such as an event's. One that is too long is replaced by its length, but for what a login
+    /// is known by: that must be there whole or not happen.
     ///
     /// # Errors
     /// As [`Recorder::record`].
@@ -61,7 +62,8 @@ impl Recorder {
         document: &serde_json::Value,
     ) -> Result<(), EvidenceError> {
         let mut text = document.to_string();
-        if text.len() > MAX_PAYLOAD {
+        let whole = matches!(kind, Kind::SessionStart | Kind::Refusal);
+        if text.len() > MAX_PAYLOAD && !whole {
             text = serde_json::json!({"cut": true, "bytes": text.len()}).to_string();
         }
         self.record(kind, session, text.as_bytes())

@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use super::client_stream::ClientStream;
-use super::packet::{Greeting, Packet, capability, client_capabilities, login_user};
+use super::packet::{Greeting, Login, Packet, capability, client_capabilities};
 use super::{Endpoint, SqlRefusal};
 use crate::evidence::{EvidenceError, Gate};
 use powerpole_chain::Kind;
@@ -108,7 +108,7 @@ async fn log_in(
         return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
     }
     if asked & capability::STRIPPED != 0 {
-        return Err(Trouble::Refused(SqlRefusal::Compression));
+        return Err(Trouble::Refused(SqlRefusal::Capability));
     }
     request.write(&mut server).await?;
     let mut server = endpoint
@@ -118,15 +118,19 @@ async fn log_in(
     let mut client = endpoint.acceptor.accept(client).await?;
 
     let login = Packet::read(&mut client).await?;
-    let asked = client_capabilities(&login.payload).unwrap_or(u32::MAX);
-    if asked & capability::STRIPPED != 0 {
-        return Err(Trouble::Refused(SqlRefusal::Compression));
+    let Some(read) = Login::parse(&login.payload) else {
+        return Err(Trouble::Refused(SqlRefusal::OldLogin));
+    };
+    if read.capabilities & capability::STRIPPED != 0 {
+        return Err(Trouble::Refused(SqlRefusal::Capability));
     }
     let event = json!({
         "event": "sql_login",
         "connection": whose.number,
-        "user": login_user(&login.payload),
-        "capabilities": asked,
+        "user": read.user,
+        "database": read.database,
+        "charset": read.charset,
+        "capabilities": read.capabilities,
     });
     endpoint
         .recorder
@@ -173,9 +177,8 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
             return Ok(());
         }
         let before = stream.statements();
-        stream
-            .take(bytes, |piece| pieces.push(piece))
-            .map_err(io::Error::other)?;
+        // What breaks the protocol is recorded like everything else, and then not passed on.
+        let taken = stream.take(bytes, |piece| pieces.push(piece));
         for piece in pieces.drain(..) {
             endpoint.recorder.record(
                 Kind::Statement,
@@ -190,6 +193,7 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         endpoint
             .statements
             .fetch_add(stream.statements() - before, Ordering::Relaxed);
+        taken.map_err(io::Error::other)?;
         server.write_all(bytes).await?;
         server.flush().await?;
     }
