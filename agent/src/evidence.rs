@@ -58,6 +58,8 @@ pub(crate) struct EvidenceConfig {
 
 /// Bytes that may wait in the spool, for the sealer or for CloudWatch, before sessions freeze.
 const MAX_WAITING_BYTES: u64 = 256 << 20;
+// What was shipped and is still kept is little beside it.
+const _: () = assert!(spool::SEGMENT_BYTES * 8 < MAX_WAITING_BYTES);
 /// How long CloudWatch and S3 may take for the genesis, each.
 const BEGIN_WITHIN: Duration = Duration::from_secs(25);
 /// How long the end of the chain may take to be shipped and anchored.

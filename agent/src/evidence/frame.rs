@@ -20,6 +20,10 @@ pub(crate) const MAX_BODY: usize = 256 * 1024;
 /// Length of an entry's head.
 pub(crate) const HEAD: usize = 8;
 const RAW_FIELDS: usize = 21;
+const LINE_FIELDS: usize = 24;
+
+/// Head and numbers of a sealed line.
+pub(crate) type LineHead = [u8; HEAD + LINE_FIELDS];
 
 /// A raw frame, as it was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,40 +64,34 @@ pub(crate) fn raw_head(frame: &RawFrame<'_>) -> [u8; HEAD + RAW_FIELDS] {
     for (field, byte) in fields.iter_mut().zip(bytes) {
         *field = byte;
     }
+    head(fields, frame.payload)
+}
+
+/// What precedes a sealed line's text in the file.
+pub(crate) fn line_head(consumed: u64, seq: u64, t_us: u64, text: &str) -> LineHead {
+    let mut fields = [0; LINE_FIELDS];
+    let numbers = [consumed, seq, t_us].into_iter();
+    for (field, byte) in fields.iter_mut().zip(numbers.flat_map(u64::to_be_bytes)) {
+        *field = byte;
+    }
+    head(fields, text.as_bytes())
+}
+
+fn head<const FIELDS: usize, const LENGTH: usize>(
+    fields: [u8; FIELDS],
+    rest: &[u8],
+) -> [u8; LENGTH] {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&fields);
-    crc.update(frame.payload);
-    let length = u32::try_from(RAW_FIELDS + frame.payload.len()).unwrap_or(u32::MAX);
-    let mut head = [0; HEAD + RAW_FIELDS];
+    crc.update(rest);
+    let length = u32::try_from(FIELDS + rest.len()).unwrap_or(u32::MAX);
     let bytes = length.to_be_bytes().into_iter();
-    for (slot, byte) in head
-        .iter_mut()
-        .zip(bytes.chain(crc.finalize().to_be_bytes()).chain(fields))
-    {
+    let bytes = bytes.chain(crc.finalize().to_be_bytes()).chain(fields);
+    let mut head = [0; LENGTH];
+    for (slot, byte) in head.iter_mut().zip(bytes) {
         *slot = byte;
     }
     head
-}
-
-/// Appends one sealed line's bytes to `out`.
-pub(crate) fn encode_line(out: &mut Vec<u8>, consumed: u64, seq: u64, t_us: u64, text: &str) {
-    let start = out.len();
-    out.extend_from_slice(&[0; HEAD]);
-    out.extend_from_slice(&consumed.to_be_bytes());
-    out.extend_from_slice(&seq.to_be_bytes());
-    out.extend_from_slice(&t_us.to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-    let (length, crc) = out.get(start + HEAD..).map_or((0, 0), |body| {
-        (
-            u32::try_from(body.len()).unwrap_or(u32::MAX),
-            crc32fast::hash(body),
-        )
-    });
-    if let Some(head) = out.get_mut(start..start + HEAD) {
-        let (first, second) = head.split_at_mut(4);
-        first.copy_from_slice(&length.to_be_bytes());
-        second.copy_from_slice(&crc.to_be_bytes());
-    }
 }
 
 /// Takes numbers off the front of a body.
@@ -130,7 +128,7 @@ impl<'a> RawFrame<'a> {
 impl LineFrame {
     /// Bytes of the entry in its file.
     pub(crate) fn entry_bytes(&self) -> u64 {
-        (HEAD + 24 + self.text.len()) as u64
+        (HEAD + LINE_FIELDS + self.text.len()) as u64
     }
 
     /// Reads a body.
@@ -170,8 +168,9 @@ mod tests {
         assert_eq!(split_head(head), Some((body.len(), crc32fast::hash(body))));
         assert_eq!(RawFrame::decode(body), Some(frame));
 
-        let mut entry = Vec::new();
-        encode_line(&mut entry, 8, 41, 100, "{\"v\":1}");
+        let text = "{\"v\":1}";
+        let mut entry = line_head(8, 41, 100, text).to_vec();
+        entry.extend_from_slice(text.as_bytes());
         let (head, body) = entry.split_at(HEAD);
         assert_eq!(split_head(head), Some((body.len(), crc32fast::hash(body))));
         let line = LineFrame::decode(body).unwrap();

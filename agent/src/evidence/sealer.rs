@@ -158,7 +158,7 @@ impl ChainWriter {
             .append(frame.t_us, kind, frame.session, salt, frame.payload)
             .map_err(|e| EvidenceError::Chain(e.to_string()))?;
         self.consumed = frame.number + 1;
-        self.push(&line);
+        self.push(line);
         Ok(())
     }
 
@@ -173,8 +173,8 @@ impl ChainWriter {
             .sealer()?
             .checkpoint(t_us, salt, next)
             .map_err(|e| EvidenceError::Chain(e.to_string()))?;
-        self.push(&line);
         self.progress.checkpoint(&line, &self.genesis);
+        self.push(line);
         Ok(())
     }
 
@@ -186,19 +186,19 @@ impl ChainWriter {
             .ok_or(EvidenceError::Sealed)?
             .seal(now_us, salt, reason)
             .map_err(|e| EvidenceError::Chain(e.to_string()))?;
-        self.push(&line);
+        self.push(line.clone());
         Ok(line)
     }
 
-    fn push(&mut self, line: &Line) {
+    fn push(&mut self, line: Line) {
         self.last_t_us = line.t_us;
-        self.lines
-            .push(self.consumed, line.seq, line.t_us, &line.text);
         self.head = Head {
             seq: line.seq,
             hash: line.hash,
             epoch: line.epoch,
         };
+        self.lines
+            .push(self.consumed, line.seq, line.t_us, line.text);
     }
 
     fn sealer(&mut self) -> Result<&mut Sealer, EvidenceError> {

@@ -16,7 +16,7 @@
 //! After the first write that fails the spool refuses everything: a session without evidence must not go on.
 
 use super::error::EvidenceError;
-use super::frame::{LineFrame, RawFrame, encode_line, raw_head};
+use super::frame::{LineFrame, LineHead, RawFrame, line_head, raw_head};
 use super::position::{Position, PositionFile};
 use super::segment::{SegmentReader, SegmentWriter, Stream};
 use super::time::{Clock, Timeline};
@@ -141,8 +141,9 @@ impl SpoolDir {
         Ok(LineWriter {
             segments: self.stream(LINES).writer()?,
             length: 0,
-            buffer: Vec::new(),
-            buffer_first: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            first: 0,
         })
     }
 
@@ -285,23 +286,28 @@ impl FrameWriter {
 pub(crate) struct LineWriter {
     segments: SegmentWriter,
     length: u64,
-    buffer: Vec<u8>,
-    /// Number of the first line in `buffer`.
-    buffer_first: u64,
+    /// Heads and texts, written as they are: a text is not copied for it.
+    pending: Vec<(LineHead, String)>,
+    pending_bytes: usize,
+    /// Number of the first line that is pending.
+    first: u64,
 }
 
 impl LineWriter {
     /// Collects a line; nothing is written yet.
-    pub(crate) fn push(&mut self, consumed: u64, seq: u64, t_us: u64, text: &str) {
-        if self.buffer.is_empty() {
-            self.buffer_first = seq;
+    pub(crate) fn push(&mut self, consumed: u64, seq: u64, t_us: u64, text: impl Into<String>) {
+        let text = text.into();
+        if self.pending.is_empty() {
+            self.first = seq;
         }
-        encode_line(&mut self.buffer, consumed, seq, t_us, text);
+        let head = line_head(consumed, seq, t_us, &text);
+        self.pending_bytes += head.len() + text.len();
+        self.pending.push((head, text));
     }
 
     /// Bytes collected and not yet written.
     pub(crate) fn pending(&self) -> usize {
-        self.buffer.len()
+        self.pending_bytes
     }
 
     /// Writes what was collected; returns the bytes of all lines.
@@ -309,11 +315,16 @@ impl LineWriter {
     /// # Errors
     /// When the disk refuses; the sealer then stops, and with it every session.
     pub(crate) fn flush(&mut self) -> Result<u64, EvidenceError> {
-        if !self.buffer.is_empty() {
-            self.segments
-                .append(self.buffer_first, &mut [IoSlice::new(&self.buffer)])?;
-            self.length += self.buffer.len() as u64;
-            self.buffer.clear();
+        if !self.pending.is_empty() {
+            let mut parts = Vec::with_capacity(self.pending.len() * 2);
+            for (head, text) in &self.pending {
+                parts.push(IoSlice::new(head));
+                parts.push(IoSlice::new(text.as_bytes()));
+            }
+            self.segments.append(self.first, &mut parts)?;
+            self.length += self.pending_bytes as u64;
+            self.pending.clear();
+            self.pending_bytes = 0;
         }
         Ok(self.length)
     }

@@ -3,7 +3,6 @@
 use super::super::anchor::{AnchorStoreError, Put};
 use super::super::position::Position;
 use super::super::shipper::{LogEvent, LogsError, Rejected};
-use super::super::spool::SEGMENT_BYTES;
 use super::super::tail::ship_tail;
 use super::super::time::SystemClock;
 use super::tests::{FakeBucket, FakeLogs, chain_of, config, genesis, payload};
@@ -389,9 +388,4 @@ async fn a_sigkill_while_shipped_files_are_removed_loses_nothing_that_was_record
         assert!((said..=said + 1).contains(&recorded), "{said} {recorded}");
     }
     assert!(removed_any, "no round was killed after a file was removed");
-}
-
-#[test]
-fn a_piece_is_small_beside_what_may_wait() {
-    assert!(SEGMENT_BYTES * 8 < crate::evidence::MAX_WAITING_BYTES);
 }
