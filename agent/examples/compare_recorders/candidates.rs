@@ -108,7 +108,8 @@ impl Candidate {
             return Some(format!("{program} is not installed"));
         }
         let root = rustix::process::geteuid().is_root();
-        (program == "sudo" && !root).then(|| "sudo's own configuration needs root".to_owned())
+        let needs_root = matches!(self, Tlog | Sudo | SudoCompressed) && !root;
+        needs_root.then(|| "its mounts need root".to_owned())
     }
 
     /// Whether it keeps anything.
@@ -144,8 +145,13 @@ impl Candidate {
             ScriptFlush => words(&["script", "-q", "-f", "-c", command, &file("typescript")]),
             Asciinema => words(&["asciinema", "rec", "-q", "-c", command, &file("cast")]),
             Tlog => {
-                let path = format!("--file-path={}", file("tlog"));
-                with_sh(words(&["tlog-rec", "--writer=file", &path]))
+                // It enters itself into utmp and fails where there is none: it gets one of its own.
+                let inside = format!(
+                    "mount -t tmpfs tmpfs /run && touch /run/utmp && chgrp utmp /run/utmp && chmod 664 /run/utmp \
+                     && exec tlog-rec --writer=file --file-path={} sh -c \"$0\"",
+                    file("tlog")
+                );
+                words(&with_mounts(&inside, command))
             }
             Sudo | SudoCompressed => {
                 let sudoers = dir.join("sudoers");
@@ -161,16 +167,7 @@ impl Candidate {
                     sudoers.display()
                 );
                 environment.push(("HOME".to_owned(), "/nonexistent".to_owned()));
-                words(&[
-                    "unshare",
-                    "--mount",
-                    "--propagation",
-                    "private",
-                    "sh",
-                    "-c",
-                    &inside,
-                    command,
-                ])
+                words(&with_mounts(&inside, command))
             }
         };
         Start { argv, environment }
@@ -212,6 +209,15 @@ impl Candidate {
                 .unwrap_or_default(),
         }
     }
+}
+
+/// Runs `inside` with `command` as `$0`, with mounts that nobody else sees and that end with it.
+fn with_mounts<'a>(inside: &'a str, command: &'a str) -> [&'a str; 8] {
+    let program = "unshare";
+    let private = "--propagation=private";
+    [
+        program, "--mount", private, "--", "sh", "-c", inside, command,
+    ]
 }
 
 fn json_lines(path: &Path) -> impl Iterator<Item = serde_json::Value> {

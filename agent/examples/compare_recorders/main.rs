@@ -31,10 +31,9 @@ mod agent {
     pub(crate) mod failure;
     pub(crate) mod mounts;
     pub(crate) mod session;
-    pub(crate) mod unsafe_os;
 }
 // The agent's files call each other by their places in the agent's crate.
-use agent::{aws, clock, config, evidence, failure, mounts, unsafe_os};
+use agent::{aws, clock, config, evidence, failure, mounts};
 
 mod candidates;
 mod cloud;
