@@ -13,6 +13,7 @@ pub mod launcher;
 pub mod ledger;
 pub mod policy;
 pub mod request;
+pub mod roll;
 pub mod run;
 pub mod service;
 pub mod slack;

@@ -14,3 +14,4 @@ mod ledger;
 mod path;
 mod process;
 mod races;
+mod rolls;

@@ -2,7 +2,7 @@
 
 use crate::demo::owner_query;
 use crate::hub::Process;
-use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, verify};
+use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify};
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -204,6 +204,11 @@ impl Scene {
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         export(&self.powerpole, request, &dir, self.environment(ALICE)).await?;
         verify(&self.powerpole, &dir).await
+    }
+
+    /// Checks the rolls against the ledger.
+    pub(super) async fn rolls(&self, ledger: &str) -> anyhow::Result<Verdict> {
+        rolls(&self.powerpole, ledger, self.environment(ALICE)).await
     }
 
     /// The hosts from which an account named `alice` may log in now, by the server's own table.
