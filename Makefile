@@ -11,6 +11,7 @@ export CARGO_TARGET_DIR ?= $(POWERPOLE_CACHE)/target
 STAGE ?= stage
 AUTO ?=
 OUT ?=
+BENCH ?=
 BIN := .stage/bin
 
 .PHONY: help
@@ -61,6 +62,10 @@ e2e: install build image ## The whole main job and the bad cases, end to end on 
 .PHONY: browser
 browser: install build image ## The workspace page in a real browser, judged by Slack's own libraries
 	@tests/browser.sh
+
+.PHONY: bench
+bench: ## Recording and verifying beside script, asciinema, tlog, sudo, journalctl: a table (10 minutes after building)
+	@tests/bench/run.sh $(BENCH)
 
 .PHONY: clean
 clean: stage-down ## Take the stage down and remove what this clone made (caches stay)

@@ -35,7 +35,7 @@ impl Recorder {
         };
         match result {
             Ok(written) => {
-                if self.progress.frame_written(written.frames, written.t_us) {
+                if self.progress.frame_written(written) {
                     // The sealer looks by itself every 200 ms; a lost wake costs that and nothing else.
                     let _ = self.wake.send(Wake::Frames);
                 }
@@ -93,14 +93,14 @@ impl std::fmt::Debug for Recorder {
 pub(crate) mod trial {
     //! A recorder on a spool alone, for tests of what stands before it.
     use super::*;
-    use crate::evidence::spool::{SpoolDir, next_frame};
+    use crate::evidence::spool::{SEGMENT_BYTES, SpoolDir, next_frame};
     use crate::evidence::time::{SystemClock, Timeline};
     use powerpole_chain::Head;
     use std::path::Path;
 
     /// A recorder into a new spool at `path`; nothing is sealed.
     pub(crate) fn recorder(path: &Path) -> Recorder {
-        let dir = SpoolDir::create(path).unwrap();
+        let dir = SpoolDir::create(path, SEGMENT_BYTES).unwrap();
         let clock = Arc::new(SystemClock);
         let timeline = Timeline::start(&*clock);
         let head = Head {
@@ -123,7 +123,7 @@ pub(crate) mod trial {
             frames.push((
                 Kind::from_byte(frame.kind).unwrap(),
                 frame.session,
-                frame.payload,
+                frame.payload.to_vec(),
             ));
         }
         frames
