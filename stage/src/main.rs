@@ -42,7 +42,7 @@ enum Command {
     Serve(supervisor::Serve),
     /// Install and start the outside parts: databases, AWS stand-ins, package repository.
     Parts(parts::Args),
-    /// A stage's network alone: its namespace, ways into it from the host, programs in it. `up` brings up a whole stage.
+    /// A stage's network alone: its namespace, ways into it from the host, programs in it. (`powerpole-stage up`: all of it.)
     Hub(hub::Args),
     /// Turn every EC2 instance into a booted machine.
     Host(host::Args),

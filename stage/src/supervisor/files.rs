@@ -140,7 +140,8 @@ impl StageFiles {
     }
 
     /// Removes what nobody needs of a stage that is down: keys, passwords, certificates, profiles, sockets, programs. What a
-    /// database wrote into its own files stays with them.
+    /// database wrote into its own files stays with them. For after everything was ended: what still runs is found by its
+    /// record in `run`.
     pub(crate) fn forget_secrets(&self) -> anyhow::Result<()> {
         for folder in OF_A_RUN {
             let path = self.dir.join(folder);

@@ -119,9 +119,8 @@ impl Running {
         let stage = Stage::open(stage.name().clone(), &files.dir)?;
         let outcome = Self::start(files.clone(), stage.clone(), times, held).await;
         if outcome.is_err() {
-            let removed = hub::remove_all(&stage);
+            hub::remove_all(&stage)?;
             files.forget_secrets()?;
-            removed?;
         }
         outcome
     }
@@ -244,17 +243,15 @@ impl Running {
             let _ = forward.close().await;
         }
         let parts = self.parts.stop().await;
-        let destroyed = self.hub.destroy();
-        self.files.forget_secrets()?;
-        destroyed?;
-        parts?;
+        self.hub.destroy()?;
         let left = hub::leftovers(&self.stage);
         ensure!(
             left.none(),
             "the stage left something behind: {}",
             serde_json::to_string(&left)?
         );
-        Ok(())
+        self.files.forget_secrets()?;
+        Ok(parts?)
     }
 }
 
