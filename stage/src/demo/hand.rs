@@ -38,7 +38,7 @@ fn instructions(running: &Running) -> String {
     let [alice, mallory] = ["alice", "mallory"].map(|person| become_line(running, person));
     format!(
         "\
-A page on this machine stands in for Slack. Open it in a browser: {page}
+A page stands in for Slack. Open it in a browser: {page}
 (From another machine first: ssh -L {port}:127.0.0.1:{port} root@this-machine.)
 
 1. Ask. You act as alice. Press \"New request\", or type /powerpole. Choose
