@@ -25,6 +25,33 @@ pub(crate) fn render(report: &Report, overwritten: u64) -> String {
     wrong(&mut out, report);
     beside(&mut out, report);
     sessions(&mut out, report);
+    out.lines()
+        .fold(String::new(), |text, line| text + &wrapped(line))
+}
+
+/// Of a line, where its words allow it.
+const WIDTH: usize = 98;
+/// Where what a line says begins, and goes on.
+const INDENT: &str = "             ";
+
+/// Breaks a line between words; a head or an id stays whole.
+fn wrapped(line: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for (n, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        if n > 0 && column > INDENT.len() && column + 1 + length > WIDTH {
+            out.push('\n');
+            out.push_str(INDENT);
+            column = INDENT.len();
+        } else if n > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
     out
 }
 
@@ -76,8 +103,19 @@ fn time(us: u64) -> String {
 /// Text that somebody else chose must not command the reader's terminal.
 fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() || turns(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
+}
+
+/// Whether it makes what follows read from the other side.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn who(out: &mut String, report: &Report) {
@@ -159,7 +197,7 @@ fn proven(out: &mut String, report: &Report) {
     if let Some((seq, source)) = report.last_known {
         line(
             out,
-            format_args!("  last known head: record {seq}, by the {}", source.word()),
+            format_args!("  last known record {seq}, by the {}", source.word()),
         );
     }
 }
@@ -323,6 +361,36 @@ fn sessions(out: &mut String, report: &Report) {
                 time(s.first_us),
                 time(s.last_us)
             ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_chose_neither_commands_nor_turns_the_terminal() {
+        assert_eq!(
+            plain("a\u{1b}[2J\u{202e}b\nc é 山"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}c é 山"
+        );
+    }
+
+    #[test]
+    fn long_lines_break_between_words_and_short_ones_stay_as_they_are() {
+        let short = "  login 1    PROVEN: 3 records";
+        assert_eq!(wrapped(short), format!("{short}\n"));
+        let head = "ab".repeat(32);
+        let long = format!(
+            "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head {head}"
+        );
+        let lines = wrapped(&long);
+        assert_eq!(
+            lines,
+            format!(
+                "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head\n{INDENT}{head}\n"
+            )
         );
     }
 }
