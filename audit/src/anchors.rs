@@ -1,22 +1,11 @@
 //! Anchors as objects: key, version, time, body. The first version of a key counts.
 
 use powerpole_chain::Anchor;
-use serde::{Deserialize, Serialize};
 
-use crate::error::CheckError;
-
-/// One version of one object of the bucket, as a line of ANCHORS.jsonl.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct AnchorObject {
-    /// `<aws userid>/<request>/<name>`.
-    pub(crate) key: String,
-    /// S3's version id.
-    pub(crate) version_id: String,
-    /// RFC 3339, by S3's clock.
-    pub(crate) last_modified: String,
-    /// The object's bytes as text.
-    pub(crate) body: String,
-}
+use crate::{
+    error::CheckError,
+    object::{ObjectVersion, first_versions, wrong},
+};
 
 /// The anchors that count.
 #[derive(Debug, Default)]
@@ -26,42 +15,15 @@ pub(crate) struct Anchors {
     pub(crate) overwritten: u64,
 }
 
-/// Reads ANCHORS.jsonl.
-pub(crate) fn parse_lines(text: &str) -> Result<Vec<AnchorObject>, CheckError> {
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| CheckError::Anchor {
-                key: format!("in line {}", index + 1),
-                detail: error.to_string(),
-            })
-        })
-        .collect()
-}
-
 /// Takes the first version of each key. Any object that cannot be read stops the check: a head that
 /// is silently ignored could be the one that a cut tail contradicts.
-pub(crate) fn select(mut objects: Vec<AnchorObject>) -> Result<Anchors, CheckError> {
+pub(crate) fn select(objects: Vec<ObjectVersion>) -> Result<Anchors, CheckError> {
+    let (objects, overwritten) = first_versions(objects)?;
+    let mut chosen = Anchors {
+        anchors: Vec::with_capacity(objects.len()),
+        overwritten,
+    };
     for object in &objects {
-        if object.last_modified.parse::<jiff::Timestamp>().is_err() {
-            return Err(wrong(&object.key, "last_modified is not RFC 3339"));
-        }
-    }
-    objects.sort_by_cached_key(|object| {
-        (
-            object.key.clone(),
-            object.last_modified.parse::<jiff::Timestamp>().ok(),
-        )
-    });
-    let mut chosen = Anchors::default();
-    let mut last_key: Option<&str> = None;
-    for object in &objects {
-        if last_key == Some(object.key.as_str()) {
-            chosen.overwritten += 1;
-            continue;
-        }
-        last_key = Some(&object.key);
         let anchor = Anchor::parse(object.body.as_bytes())
             .map_err(|error| wrong(&object.key, &error.to_string()))?;
         let mut parts = object.key.rsplit('/');
@@ -81,19 +43,12 @@ pub(crate) fn select(mut objects: Vec<AnchorObject>) -> Result<Anchors, CheckErr
     Ok(chosen)
 }
 
-fn wrong(key: &str, detail: &str) -> CheckError {
-    CheckError::Anchor {
-        key: key.to_owned(),
-        detail: detail.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use powerpole_chain::AnchorKind;
 
-    fn object(version: &str, time: &str, head: u8) -> AnchorObject {
+    fn object(version: &str, time: &str, head: u8) -> ObjectVersion {
         let anchor = Anchor {
             kind: AnchorKind::Head,
             request: "req-1".to_owned(),
@@ -104,7 +59,7 @@ mod tests {
             epoch: 0,
             t_us: 1,
         };
-        AnchorObject {
+        ObjectVersion {
             key: format!("AROA:i-1/req-1/{}", anchor.object_name()),
             version_id: version.to_owned(),
             last_modified: time.to_owned(),
@@ -127,6 +82,6 @@ mod tests {
     fn an_anchor_under_another_bastions_prefix_is_no_anchor() {
         let mut other = object("a", "2026-01-01T00:00:01Z", 1);
         other.key = other.key.replace("i-1/", "i-2/");
-        assert_eq!(select(vec![other]).unwrap_err().code(), "anchor-form");
+        assert_eq!(select(vec![other]).unwrap_err().code(), "object-form");
     }
 }

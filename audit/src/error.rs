@@ -17,8 +17,8 @@ pub(crate) enum CheckError {
     Exists { path: PathBuf },
     #[error("{path} is not a ledger item in DynamoDB's typed JSON: {detail}")]
     Ledger { path: String, detail: String },
-    #[error("anchor {key} cannot be used: {detail}")]
-    Anchor { key: String, detail: String },
+    #[error("object {key} cannot be used: {detail}")]
+    Object { key: String, detail: String },
     #[error("redaction manifest or key cannot be used: {0}")]
     Redaction(String),
     #[error("AWS {operation} failed: {detail}")]
@@ -41,7 +41,7 @@ impl CheckError {
             CheckError::Write { .. } => "write",
             CheckError::Exists { .. } => "exists",
             CheckError::Ledger { .. } => "ledger-form",
-            CheckError::Anchor { .. } => "anchor-form",
+            CheckError::Object { .. } => "object-form",
             CheckError::Redaction(_) => "redaction-form",
             CheckError::Aws { .. } => "aws",
             CheckError::NoItem { .. } => "ledger-no-item",

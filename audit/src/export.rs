@@ -26,7 +26,7 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    pub(crate) fn create(directory: &Path, name: &str) -> Result<NewFile, CheckError> {
+    pub(crate) fn create(directory: &Path, name: impl AsRef<Path>) -> Result<NewFile, CheckError> {
         let path = directory.join(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         match file {

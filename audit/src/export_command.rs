@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    aws,
+    aws::{self, bucket::LONGEST_ANCHOR},
     error::CheckError,
     export::{ANCHORS, LEDGER, LINES, NewFile, event_line},
     verify_command::{AwsArgs, Places},
@@ -36,10 +36,12 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     ledger.line(&item.to_json())?;
     ledger.finish()?;
 
-    let objects = aws::bucket::read_anchors(&settings, &places.bucket, &places.prefix).await?;
+    let objects =
+        aws::bucket::read_versions(&settings, &places.bucket, &places.prefix, LONGEST_ANCHOR)
+            .await?;
     let mut anchors = NewFile::create(&args.out, ANCHORS)?;
     for object in &objects {
-        let line = serde_json::to_string(object).map_err(|error| CheckError::Anchor {
+        let line = serde_json::to_string(object).map_err(|error| CheckError::Object {
             key: object.key.clone(),
             detail: error.to_string(),
         })?;

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use powerpole_chain::{Hash, verify::LedgerFacts};
-use powerpole_protocol::ledger::attribute;
+use powerpole_protocol::ledger::{COUNTER_KEY, attribute};
 use serde_json::{Map, Value};
 
 use crate::error::CheckError;
@@ -24,6 +24,15 @@ impl Item {
         };
         let value: Value =
             serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
+        Item::typed(name, value)
+    }
+
+    /// Takes a value that was read already.
+    fn typed(name: &str, value: Value) -> Result<Item, CheckError> {
+        let wrong = |detail: String| CheckError::Ledger {
+            path: name.to_owned(),
+            detail,
+        };
         let Value::Object(mut map) = value else {
             return Err(wrong("not an object".to_owned()));
         };
@@ -39,6 +48,12 @@ impl Item {
         Ok(Item(map))
     }
 
+    /// Whether this is a request's item and not the one that counts them.
+    pub(crate) fn is_request(&self) -> bool {
+        self.text(attribute::REQUEST)
+            .is_some_and(|request| request != COUNTER_KEY)
+    }
+
     pub(crate) fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }
@@ -51,11 +66,11 @@ impl Item {
         self.text(name).ok_or(CheckError::NoAttribute(name))
     }
 
-    fn number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.0.get(name)?.get("N")?.as_str()?.parse().ok()
     }
 
-    fn flag(&self, name: &str) -> Option<bool> {
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         self.0.get(name)?.get("BOOL")?.as_bool()
     }
 
@@ -118,6 +133,29 @@ impl Item {
             sealed: self.flag(attribute::SEALED),
         })
     }
+}
+
+/// Reads one item a line, or the answer of `aws dynamodb scan`. What is no request, as the counter of requests, is
+/// left out.
+pub(crate) fn parse_items(name: &str, text: &str) -> Result<Vec<Item>, CheckError> {
+    let wrong = |error: serde_json::Error| CheckError::Ledger {
+        path: name.to_owned(),
+        detail: error.to_string(),
+    };
+    let mut items = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+        match value.map_err(wrong)? {
+            Value::Object(mut map) if map.get("Items").is_some_and(Value::is_array) => {
+                let all = map.remove("Items").unwrap_or_default();
+                for one in all.as_array().into_iter().flatten() {
+                    items.push(Item::typed(name, one.clone())?);
+                }
+            }
+            one => items.push(Item::typed(name, one)?),
+        }
+    }
+    items.retain(Item::is_request);
+    Ok(items)
 }
 
 #[cfg(test)]

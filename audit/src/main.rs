@@ -12,6 +12,9 @@ mod export_command;
 mod json;
 mod ledger;
 mod lines;
+mod object;
+mod rolls;
+mod rolls_command;
 mod text;
 mod verify_command;
 
@@ -42,6 +45,8 @@ enum Command {
     Verify(verify_command::Args),
     /// Fetch a request's evidence into a directory that `verify` reads without AWS
     Export(export_command::Args),
+    /// Say which requests there were, that none was left out, and what became of each
+    Rolls(rolls_command::Args),
     /// What the owner of a cluster installs once: print, apply, check or remove it
     Database(database_command::Args),
 }
@@ -71,11 +76,12 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> ExitCode {
     let failed = match &command {
         Command::Export(_) => "could not export",
-        Command::Verify(_) | Command::Database(_) => "could not check",
+        Command::Verify(_) | Command::Rolls(_) | Command::Database(_) => "could not check",
     };
     let result = match command {
         Command::Verify(args) => verify_command::run(&args).await,
         Command::Export(args) => export_command::run(&args).await,
+        Command::Rolls(args) => rolls_command::run(&args).await,
         Command::Database(args) => return database_command::run(args).await,
     };
     match result {

@@ -15,11 +15,13 @@ use powerpole_protocol::ledger::attribute;
 
 use crate::{
     anchors::{self, Anchors},
-    aws,
+    aws::{self, bucket::LONGEST_ANCHOR},
     error::CheckError,
     export, json,
     ledger::Item,
-    lines, text,
+    lines,
+    object::{self, ObjectVersion},
+    text,
 };
 
 #[derive(clap::Args)]
@@ -208,7 +210,10 @@ async fn from_aws(args: &Args, request: &str) -> Result<(Report, u64), CheckErro
     let places = Places::find(&args.aws, &item)?;
     let objects = match &args.anchors {
         Some(path) if !path.starts_with("s3://") => read_anchor_file(Path::new(path))?,
-        _ => aws::bucket::read_anchors(&settings, &places.bucket, &places.prefix).await?,
+        _ => {
+            aws::bucket::read_versions(&settings, &places.bucket, &places.prefix, LONGEST_ANCHOR)
+                .await?
+        }
     };
     let beside = Beside {
         item: Some(item),
@@ -277,7 +282,8 @@ async fn beside_file(args: &Args) -> Result<Beside, CheckError> {
                 }
             };
             let settings = aws::settings().await;
-            let objects = aws::bucket::read_anchors(&settings, bucket, &prefix).await?;
+            let objects =
+                aws::bucket::read_versions(&settings, bucket, &prefix, LONGEST_ANCHOR).await?;
             Some(anchors::select(objects)?)
         }
         Some(path) => Some(anchors::select(read_anchor_file(Path::new(path))?)?),
@@ -338,12 +344,12 @@ fn read_item(path: &Path) -> Result<Item, CheckError> {
     Item::parse(&path.display().to_string(), &read(path)?)
 }
 
-fn read_anchor_file(path: &Path) -> Result<Vec<anchors::AnchorObject>, CheckError> {
-    let text = String::from_utf8(read(path)?).map_err(|_| CheckError::Anchor {
+fn read_anchor_file(path: &Path) -> Result<Vec<ObjectVersion>, CheckError> {
+    let text = String::from_utf8(read(path)?).map_err(|_| CheckError::Object {
         key: path.display().to_string(),
         detail: "not UTF-8".to_owned(),
     })?;
-    anchors::parse_lines(&text)
+    object::parse_lines(&text)
 }
 
 fn read_redactions(path: Option<&Path>) -> Result<Vec<Redaction>, CheckError> {

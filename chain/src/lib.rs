@@ -16,6 +16,7 @@ mod key;
 mod kind;
 mod line;
 mod redaction;
+mod roll;
 mod sealer;
 mod tlv;
 pub mod verify;
@@ -32,4 +33,8 @@ pub use line::{
     unsealed_line, withheld_line,
 };
 pub use redaction::{Redaction, RedactionError};
+pub use roll::{
+    Ended, FinalHead, MAX_ROLL_ENTRIES, Outcome, Roll, RollCheck, RollError, RollFinding,
+    RollReport, RollRule,
+};
 pub use sealer::{Head, MAX_EPOCH_RECORDS, SealError, Sealer};

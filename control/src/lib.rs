@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod listener;
 pub mod policy;
 pub mod request;
+pub mod roll;
 pub mod run;
 pub mod service;
 pub mod slack;

@@ -4,11 +4,13 @@ use anyhow::Context as _;
 use aws_config::timeout::TimeoutConfig;
 use clap::{Parser, Subcommand};
 use powerpole_control::aws::cloud::Aws;
+use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
 use powerpole_control::hardening;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::dynamodb::DynamoDb;
+use powerpole_control::roll::RollMemory;
 use powerpole_control::run::{Listeners, run};
 use powerpole_control::service::Service;
 use powerpole_control::slack::client::SlackApi;
@@ -157,6 +159,8 @@ async fn serve(
     let service = Arc::new(Service {
         ledger: Arc::new(DynamoDb::new(&settings, &config.ledger_table)),
         cloud: Arc::new(Aws::new(&settings)),
+        rolls: Arc::new(RollBucket::new(&settings, &config.evidence.anchor_bucket)),
+        roll_memory: RollMemory::default(),
         chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token)?),
         clock: Clock::system(),
         tasks: TaskTracker::new(),

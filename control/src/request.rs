@@ -158,6 +158,7 @@ impl Wish {
         Item {
             request,
             state: State::Requested,
+            number: 0,
             open: true,
             requested_at: now,
             operator: person.email.clone(),

@@ -3,7 +3,7 @@
 use crate::listener::{self, Bounds};
 use crate::service::Service;
 use crate::tick::execute;
-use crate::{bastion_api, slack_api};
+use crate::{bastion_api, roll, slack_api};
 use powerpole_protocol::id::RequestId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +98,10 @@ async fn keep_ticking(service: &Service, stop: &CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => execute::tick(service).await,
+            _ = every.tick() => {
+                execute::tick(service).await;
+                roll::keep_up(service).await;
+            }
         }
     }
 }

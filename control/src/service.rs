@@ -1,4 +1,4 @@
-//! What every part of control works with: settings, secrets, the clock and the three ports.
+//! What every part of control works with: settings, secrets, the clock and the four ports.
 
 use crate::aws::cloud::{Cloud, CloudError};
 use crate::clock::Clock;
@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::keys::{KeyError, Keys};
 use crate::ledger::item::Item;
 use crate::ledger::{Ledger, LedgerError, Move, Moved};
+use crate::roll::{RollMemory, RollStore};
 use crate::slack::client::{Chat, ChatError};
 use powerpole_protocol::id::{ClusterId, RequestId};
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub struct Service {
     pub cloud: Arc<dyn Cloud>,
     /// Slack.
     pub chat: Arc<dyn Chat>,
+    /// The rolls of requests.
+    pub rolls: Arc<dyn RollStore>,
+    /// What this replica knows of them.
+    pub roll_memory: RollMemory,
     /// Requests to be looked at now and not at the next tick.
     pub nudges: mpsc::Sender<RequestId>,
     /// Work that outlives its HTTP request; waited for at shutdown.

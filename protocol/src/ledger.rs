@@ -15,6 +15,13 @@ pub mod attribute {
     /// overwritten, receipt posted, instance terminated, handoff deleted). Partition key of the sparse
     /// index [`super::OPEN_INDEX`] that tick reads.
     pub const OPEN: &str = "open";
+    /// N: the request's number, without gaps from 1, given when the item is made.
+    pub const NUMBER: &str = "number";
+    /// S, `"unrolled"` until a roll in the evidence's bucket names the request's end. Partition key of the
+    /// sparse index [`super::UNROLLED_INDEX`].
+    pub const UNROLLED: &str = "unrolled";
+    /// N: number of the roll that names the request's end.
+    pub const ROLL: &str = "roll";
     /// S: when the item was made.
     pub const REQUESTED_AT: &str = "requested_at";
     /// S: the operator's email address.
@@ -126,6 +133,14 @@ pub mod attribute {
 
 /// Name of the sparse index over [`attribute::OPEN`] (partition) and [`attribute::REQUEST`] (sort).
 pub const OPEN_INDEX: &str = "open";
+
+/// Name of the sparse index over [`attribute::UNROLLED`] (partition) and [`attribute::REQUEST`] (sort).
+pub const UNROLLED_INDEX: &str = "unrolled";
+
+/// Key of the one item that is no request: it counts them.
+pub const COUNTER_KEY: &str = "#requests";
+/// The counter's only other attribute, N: the number that was given last.
+pub const COUNTER_LAST: &str = "last";
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

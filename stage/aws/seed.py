@@ -91,17 +91,19 @@ def ledger(dynamodb, table):
             AttributeDefinitions=[
                 {"AttributeName": "request", "AttributeType": "S"},
                 {"AttributeName": "open", "AttributeType": "S"},
+                {"AttributeName": "unrolled", "AttributeType": "S"},
             ],
             KeySchema=[{"AttributeName": "request", "KeyType": "HASH"}],
             GlobalSecondaryIndexes=[
                 {
-                    "IndexName": "open",
+                    "IndexName": name,
                     "KeySchema": [
-                        {"AttributeName": "open", "KeyType": "HASH"},
+                        {"AttributeName": name, "KeyType": "HASH"},
                         {"AttributeName": "request", "KeyType": "RANGE"},
                     ],
                     "Projection": {"ProjectionType": "ALL"},
                 }
+                for name in ("open", "unrolled")
             ],
         )
 

@@ -1,18 +1,21 @@
-//! S3: every version of every anchor under one prefix, oldest first.
+//! S3: every version of every object under one prefix, oldest first.
 
 use aws_sdk_s3::{Client, config::Builder, primitives::DateTimeFormat};
 
-use crate::{anchors::AnchorObject, error::CheckError};
+use crate::{error::CheckError, object::ObjectVersion};
 
 /// No anchor is longer.
-const LONGEST: i64 = 64 * 1024;
+pub(crate) const LONGEST_ANCHOR: i64 = 64 * 1024;
+/// No roll is longer: two lists of 100,000 entries.
+pub(crate) const LONGEST_ROLL: i64 = 64 << 20;
 
-/// Fetches the objects below `prefix`.
-pub(crate) async fn read_anchors(
+/// Fetches the objects below `prefix`; one that is longer than `longest` bytes stops the check.
+pub(crate) async fn read_versions(
     settings: &aws_config::SdkConfig,
     bucket: &str,
     prefix: &str,
-) -> Result<Vec<AnchorObject>, CheckError> {
+    longest: i64,
+) -> Result<Vec<ObjectVersion>, CheckError> {
     let own_endpoint = settings.endpoint_url().is_some();
     let client = Client::from_conf(
         Builder::from(settings)
@@ -35,10 +38,10 @@ pub(crate) async fn read_anchors(
         for version in page.versions() {
             let key = version.key().unwrap_or_default();
             let id = version.version_id().unwrap_or_default();
-            if version.size().unwrap_or_default() > LONGEST {
-                return Err(CheckError::Anchor {
+            if version.size().unwrap_or_default() > longest {
+                return Err(CheckError::Object {
                     key: key.to_owned(),
-                    detail: format!("longer than {LONGEST} bytes"),
+                    detail: format!("longer than {longest} bytes"),
                 });
             }
             let body = read_version(&client, bucket, key, id).await?;
@@ -46,7 +49,7 @@ pub(crate) async fn read_anchors(
                 .last_modified()
                 .and_then(|time| time.fmt(DateTimeFormat::DateTime).ok())
                 .unwrap_or_default();
-            objects.push(AnchorObject {
+            objects.push(ObjectVersion {
                 key: key.to_owned(),
                 version_id: id.to_owned(),
                 last_modified,
@@ -86,7 +89,7 @@ async fn read_version(
         .collect()
         .await
         .map_err(super::failed("s3 GetObject"))?;
-    String::from_utf8(bytes.to_vec()).map_err(|_| CheckError::Anchor {
+    String::from_utf8(bytes.to_vec()).map_err(|_| CheckError::Object {
         key: key.to_owned(),
         detail: "not UTF-8".to_owned(),
     })

@@ -1,9 +1,10 @@
-//! DynamoDB: one consistent read of one item.
+//! DynamoDB: consistent reads of one item or of all.
 
 use aws_sdk_dynamodb::{Client, primitives::Blob, types::AttributeValue};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use powerpole_protocol::ledger::attribute;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 use crate::{error::CheckError, ledger::Item};
 
@@ -25,11 +26,42 @@ pub(crate) async fn read_item(
         table: table.to_owned(),
         request: request.to_owned(),
     })?;
-    let map: Map<String, Value> = attributes
-        .iter()
-        .map(|(name, value)| (name.clone(), typed(value)))
-        .collect();
-    Ok(Item::new(map))
+    Ok(item_of(attributes))
+}
+
+/// Every request's item, in no order.
+pub(crate) async fn read_all(
+    settings: &aws_config::SdkConfig,
+    table: &str,
+) -> Result<Vec<Item>, CheckError> {
+    let client = Client::new(settings);
+    let mut items = Vec::new();
+    let mut from = None;
+    loop {
+        let page = client
+            .scan()
+            .table_name(table)
+            .consistent_read(true)
+            .set_exclusive_start_key(from)
+            .send()
+            .await
+            .map_err(super::failed("dynamodb Scan"))?;
+        items.extend(page.items().iter().map(item_of));
+        from = page.last_evaluated_key;
+        if from.is_none() {
+            items.retain(Item::is_request);
+            return Ok(items);
+        }
+    }
+}
+
+fn item_of(attributes: &HashMap<String, AttributeValue>) -> Item {
+    Item::new(
+        attributes
+            .iter()
+            .map(|(name, value)| (name.clone(), typed(value)))
+            .collect(),
+    )
 }
 
 fn typed(value: &AttributeValue) -> Value {

@@ -1,6 +1,7 @@
-//! AWS as the launcher needs it. SDK types end in this folder's files.
+//! AWS as the launcher and the roll need it. SDK types end in this folder's files.
 
 pub mod cloud;
 pub mod ec2;
+pub mod rolls;
 pub mod secrets;
 pub mod ssm;

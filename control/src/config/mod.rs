@@ -132,6 +132,10 @@ pub struct Times {
     pub lapse_s: u64,
     /// One tick every; 5.
     pub tick_s: u64,
+    /// Length of the period for which a roll of requests is written, in step with midnight UTC; 86400. At most that.
+    pub roll_every_s: u64,
+    /// How long after its period a roll is written, so that no request of it is overlooked; 900.
+    pub roll_delay_s: u64,
     /// How long before a wanted start the launch begins; 180.
     pub launch_ahead_s: u64,
     /// The longest way ahead that a start may lie; 604800.
@@ -163,6 +167,8 @@ impl Default for Times {
             max_attempts: 2,
             lapse_s: 86_400,
             tick_s: 5,
+            roll_every_s: 86_400,
+            roll_delay_s: 900,
             launch_ahead_s: 180,
             start_within_s: 604_800,
             deadline_grace_s: 60,

@@ -73,8 +73,16 @@ impl Times {
             rule(value > 0, format!("times.{name} must be more than 0"));
         }
         rule(
+            86_400u64.checked_rem(self.roll_every_s) == Some(0),
+            "times.roll_every_s must divide a day (86400) without a rest".to_owned(),
+        );
+        rule(
             (1..=100).contains(&self.durations_s.len()) && !self.durations_s.contains(&0),
             "times.durations_s must be 1 to 100 durations over 0".to_owned(),
+        );
+        rule(
+            self.roll_every_s > 0 && 86_400 % self.roll_every_s == 0,
+            "times.roll_every_s must divide a day (86400) without a rest".to_owned(),
         );
         rule(
             self.renew_lease_s < 180,

@@ -1,17 +1,24 @@
 //! The ledger in DynamoDB: conditional writes and consistent reads, nothing else. AWS types end here.
 //!
-//! Table: partition key `request` (S). Global secondary index `open`: partition `open` (S), sort `request`
-//! (S), all attributes; sparse, since only items with work left have `open`.
+//! Table: partition key `request` (S). Global secondary indexes `open` and `unrolled`: partition the attribute of
+//! that name (S), sort `request` (S), all attributes; sparse, since only items with work left have `open`, and only
+//! those whose end no roll names yet have `unrolled`. One item more, which is no request, counts them.
 
 use super::item::Item;
 use super::{Attributes, Condition, Created, Ledger, LedgerError, Move, Moved, Value};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem, Update};
 use futures_util::future::BoxFuture;
 use powerpole_protocol::id::RequestId;
-use powerpole_protocol::ledger::{OPEN_INDEX, attribute as a};
+use powerpole_protocol::ledger::{
+    COUNTER_KEY, COUNTER_LAST, OPEN_INDEX, UNROLLED_INDEX, attribute as a,
+};
 use std::collections::HashMap;
+
+/// A number that another request got first is asked for anew so often.
+const NUMBER_TRIES: u32 = 20;
 
 /// The adapter.
 pub struct DynamoDb {
@@ -33,20 +40,18 @@ impl DynamoDb {
 impl Ledger for DynamoDb {
     fn create<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Created, LedgerError>> {
         Box::pin(async move {
-            let sent = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(to_dynamo(item.new_attributes())))
-                .condition_expression("attribute_not_exists(#k)")
-                .expression_attribute_names("#k", a::REQUEST)
-                .send()
-                .await;
-            match sent {
-                Ok(_) => Ok(Created::New),
-                Err(error) if lost(&error) => Ok(Created::Exists),
-                Err(error) => Err(unavailable("PutItem", &error)),
+            for _ in 0..NUMBER_TRIES {
+                let last = self.last_number().await?;
+                match self.create_numbered(item, last).await? {
+                    Numbered::Done(created) => return Ok(created),
+                    // Another request got this number between the read and the write.
+                    Numbered::Taken => {}
+                }
             }
+            Err(LedgerError::Unavailable {
+                operation: "TransactWriteItems",
+                detail: format!("{NUMBER_TRIES} numbers in a row were taken by other requests"),
+            })
         })
     }
 
@@ -106,37 +111,153 @@ impl Ledger for DynamoDb {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Item>, LedgerError>> {
-        Box::pin(async move {
-            let mut items = Vec::new();
-            let mut from = None;
-            loop {
-                let page = self
-                    .client
-                    .query()
-                    .table_name(&self.table)
-                    .index_name(OPEN_INDEX)
-                    .key_condition_expression("#o = :open")
-                    .expression_attribute_names("#o", a::OPEN)
-                    .expression_attribute_values(":open", AttributeValue::S("open".to_owned()))
-                    .set_exclusive_start_key(from)
-                    .send()
-                    .await
-                    .map_err(|error| unavailable("Query", &error))?;
-                for item in page.items.unwrap_or_default() {
-                    // One unreadable item must not hide the others from tick.
-                    match Item::read(&from_dynamo(item)) {
-                        Ok(item) => items.push(item),
-                        Err(error) => {
-                            tracing::error!(code = error.code(), error = %error, "skipped an item of the ledger")
-                        }
+        Box::pin(self.indexed(OPEN_INDEX, a::OPEN, "open"))
+    }
+
+    fn unrolled(&self) -> BoxFuture<'_, Result<Vec<Item>, LedgerError>> {
+        Box::pin(self.indexed(UNROLLED_INDEX, a::UNROLLED, "unrolled"))
+    }
+}
+
+/// How making an item under a number ended.
+enum Numbered {
+    /// It is there, by this call or an earlier one.
+    Done(Created),
+    /// The number was not free any more; nothing was written.
+    Taken,
+}
+
+impl DynamoDb {
+    /// The number that was given last; 0 before the first.
+    async fn last_number(&self) -> Result<u64, LedgerError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(a::REQUEST, AttributeValue::S(COUNTER_KEY.to_owned()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| unavailable("GetItem", &error))?;
+        let Some(counter) = got.item else {
+            return Ok(0);
+        };
+        counter
+            .get(COUNTER_LAST)
+            .and_then(|last| last.as_n().ok())
+            .and_then(|last| last.parse().ok())
+            .ok_or_else(|| LedgerError::Item {
+                request: COUNTER_KEY.to_owned(),
+                fault: format!("no number {COUNTER_LAST}"),
+            })
+    }
+
+    /// Counter and item move together or not at all: a number without a request cannot come about.
+    async fn create_numbered(&self, item: &Item, last: u64) -> Result<Numbered, LedgerError> {
+        let number = |n: u64| AttributeValue::N(n.to_string());
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let condition = match last {
+            0 => "attribute_not_exists(#k)",
+            _ => "#l = :last",
+        };
+        let mut count = Update::builder()
+            .table_name(&self.table)
+            .key(a::REQUEST, text(COUNTER_KEY))
+            .update_expression("SET #l = :next")
+            .condition_expression(condition)
+            .expression_attribute_names("#l", COUNTER_LAST)
+            .expression_attribute_values(":next", number(last + 1));
+        count = match last {
+            0 => count.expression_attribute_names("#k", a::REQUEST),
+            _ => count.expression_attribute_values(":last", number(last)),
+        };
+        let mut attributes = to_dynamo(item.new_attributes());
+        attributes.insert(a::NUMBER.to_owned(), number(last + 1));
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(attributes))
+            .condition_expression("attribute_not_exists(#k)")
+            .expression_attribute_names("#k", a::REQUEST);
+        let unbuilt =
+            |error: aws_sdk_dynamodb::error::BuildError| unavailable("TransactWriteItems", &error);
+        let sent = self
+            .client
+            .transact_write_items()
+            .transact_items(
+                TransactWriteItem::builder()
+                    .update(count.build().map_err(unbuilt)?)
+                    .build(),
+            )
+            .transact_items(
+                TransactWriteItem::builder()
+                    .put(put.build().map_err(unbuilt)?)
+                    .build(),
+            )
+            .send()
+            .await;
+        let error = match sent {
+            Ok(_) => return Ok(Numbered::Done(Created::New)),
+            Err(error) => error,
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
+            error.as_service_error()
+        else {
+            return Err(unavailable("TransactWriteItems", &error));
+        };
+        let failed: Vec<bool> = canceled
+            .cancellation_reasons()
+            .iter()
+            .map(|reason| reason.code() == Some("ConditionalCheckFailed"))
+            .collect();
+        let collided = canceled
+            .cancellation_reasons()
+            .iter()
+            .any(|reason| reason.code() == Some("TransactionConflict"));
+        match failed.as_slice() {
+            // The item's own condition counts first: a repeated call finds the counter moved by itself.
+            [_, true] => Ok(Numbered::Done(Created::Exists)),
+            [true, _] => Ok(Numbered::Taken),
+            _ if collided => Ok(Numbered::Taken),
+            _ => Err(unavailable("TransactWriteItems", &error)),
+        }
+    }
+
+    /// Every item of a sparse index.
+    async fn indexed(
+        &self,
+        index: &str,
+        attribute: &str,
+        value: &str,
+    ) -> Result<Vec<Item>, LedgerError> {
+        let mut items = Vec::new();
+        let mut from = None;
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(index)
+                .key_condition_expression("#a = :v")
+                .expression_attribute_names("#a", attribute)
+                .expression_attribute_values(":v", AttributeValue::S(value.to_owned()))
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|error| unavailable("Query", &error))?;
+            for item in page.items.unwrap_or_default() {
+                // One unreadable item must not hide the others from tick.
+                match Item::read(&from_dynamo(item)) {
+                    Ok(item) => items.push(item),
+                    Err(error) => {
+                        tracing::error!(code = error.code(), error = %error, "skipped an item of the ledger")
                     }
                 }
-                from = page.last_evaluated_key;
-                if from.is_none() {
-                    return Ok(items);
-                }
             }
-        })
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(items);
+            }
+        }
     }
 }
 

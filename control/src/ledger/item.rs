@@ -144,6 +144,8 @@ pub struct Item {
     pub request: RequestId,
     /// Where it stands.
     pub state: State,
+    /// Its number, from 1; 0 until the ledger has given it one.
+    pub number: u64,
     /// Whether work is left.
     pub open: bool,
     /// When it was made.
@@ -246,6 +248,7 @@ impl Item {
         put(a::REQUEST, self.request.as_str().into());
         put(a::STATE, self.state.into());
         put(a::OPEN, "open".into());
+        put(a::UNROLLED, "unrolled".into());
         put(a::REQUESTED_AT, self.requested_at.into());
         put(a::OPERATOR, self.operator.as_str().into());
         put(a::OPERATOR_SLACK, self.operator_slack.as_str().into());
@@ -280,6 +283,9 @@ impl Item {
         Ok(Self {
             request: r.must(a::REQUEST, parse)?,
             state,
+            number: r
+                .number(a::NUMBER)?
+                .ok_or_else(|| r.fault("no number".to_owned()))?,
             open: r.text(a::OPEN)?.is_some(),
             requested_at: r.must(a::REQUESTED_AT, parse)?,
             operator: r.must(a::OPERATOR, parse)?,

@@ -109,12 +109,13 @@ impl LedgerError {
 
 /// The store of requests.
 ///
-/// Contract: `create` and `apply` are atomic a request and durable when they return `Ok`. After an error a
+/// Contract: `create` and `apply` are atomic and durable when they return `Ok`. After an error a
 /// write may or may not have happened: whoever calls repeats it, and every [`Move`] is written so that its
 /// repetition is harmless. `read` sees every write that ended before it began. `open` may lag behind by
 /// moments and must never be the ground of a decision: read the item first.
 pub trait Ledger: Send + Sync {
-    /// Makes an item unless one of its id exists.
+    /// Makes an item unless one of its id exists, and gives it the next number in the same step: no number is
+    /// left out and none is given twice, whatever fails in between. The item's own `number` is ignored.
     fn create<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Created, LedgerError>>;
     /// The item as it is now.
     fn read<'a>(
@@ -129,6 +130,8 @@ pub trait Ledger: Send + Sync {
     ) -> BoxFuture<'a, Result<Moved, LedgerError>>;
     /// Every item on which work is left, oldest first.
     fn open(&self) -> BoxFuture<'_, Result<Vec<Item>, LedgerError>>;
+    /// Every item whose end no roll names yet, in no order; may lag behind as `open` may.
+    fn unrolled(&self) -> BoxFuture<'_, Result<Vec<Item>, LedgerError>>;
 }
 
 impl Move {

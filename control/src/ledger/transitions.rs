@@ -370,6 +370,15 @@ pub fn receipt_posted(ts: &str) -> Move {
         .remove(own::RECEIPT_CLAIM)
 }
 
+/// A roll in the bucket names the request's end. The state is final, so it cannot end in another way.
+pub fn rolled(state: State, roll: u64) -> Move {
+    Move::default()
+        .when(state_is(state))
+        .when(Condition::Is(a::UNROLLED, Value::from("unrolled")))
+        .set(a::ROLL, roll)
+        .remove(a::UNROLLED)
+}
+
 /// Nothing is left to do. The state is final, so nothing can come after it was decided.
 pub fn settle(state: State) -> Move {
     Move::default()

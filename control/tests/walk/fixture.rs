@@ -10,12 +10,14 @@ use axum::response::{IntoResponse, Json, Response};
 use ed25519_dalek::SigningKey;
 use jiff::Timestamp;
 use powerpole_control::aws::cloud::Aws;
+use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::Ledger;
 use powerpole_control::ledger::dynamodb::DynamoDb;
 use powerpole_control::ledger::item::Item;
+use powerpole_control::roll::RollMemory;
 use powerpole_control::service::Service;
 use powerpole_control::slack::client::SlackApi;
 use powerpole_control::tick::execute;
@@ -211,6 +213,7 @@ impl Stage {
             .with_state((moto.url.clone(), Arc::clone(&refusing)));
         let settings = aws_settings(&format!("http://{}", serve(proxy).await)).await;
         make_table(&settings).await;
+        make_bucket(&settings).await;
         make_profile(&moto.url).await;
         let ec2 = aws_sdk_ec2::Client::new(&settings);
         let subnet = ec2.describe_subnets().send().await.unwrap().subnets()[0]
@@ -523,6 +526,8 @@ fn service(
         ledger: Arc::new(DynamoDb::new(settings, &config.ledger_table)) as Arc<dyn Ledger>,
         cloud: Arc::new(Aws::new(settings)),
         chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token).unwrap()),
+        rolls: Arc::new(RollBucket::new(settings, &config.evidence.anchor_bucket)),
+        roll_memory: RollMemory::default(),
         clock: Clock::of(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap()),
         tasks: TaskTracker::new(),
         nudges,
@@ -563,28 +568,49 @@ pub(crate) async fn make_table(settings: &aws_config::SdkConfig) {
             .build()
             .unwrap()
     };
-    let index = GlobalSecondaryIndex::builder()
-        .index_name("open")
-        .key_schema(key("open", KeyType::Hash))
-        .key_schema(key("request", KeyType::Range))
-        .projection(
-            Projection::builder()
-                .projection_type(ProjectionType::All)
-                .build(),
-        )
-        .build()
-        .unwrap();
+    let index = |name: &str| {
+        GlobalSecondaryIndex::builder()
+            .index_name(name)
+            .key_schema(key(name, KeyType::Hash))
+            .key_schema(key("request", KeyType::Range))
+            .projection(
+                Projection::builder()
+                    .projection_type(ProjectionType::All)
+                    .build(),
+            )
+            .build()
+            .unwrap()
+    };
     aws_sdk_dynamodb::Client::new(settings)
         .create_table()
         .table_name("powerpole-ledger")
         .attribute_definitions(attribute("request"))
         .attribute_definitions(attribute("open"))
+        .attribute_definitions(attribute("unrolled"))
         .key_schema(key("request", KeyType::Hash))
-        .global_secondary_indexes(index)
+        .global_secondary_indexes(index("open"))
+        .global_secondary_indexes(index("unrolled"))
         .billing_mode(BillingMode::PayPerRequest)
         .send()
         .await
         .unwrap();
+}
+
+async fn make_bucket(settings: &aws_config::SdkConfig) {
+    bucket_client(settings)
+        .create_bucket()
+        .bucket("powerpole-anchors")
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await
+        .unwrap();
+}
+
+pub(crate) fn bucket_client(settings: &aws_config::SdkConfig) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(settings)
+        .force_path_style(true)
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
 }
 
 /// AWS as control sees it: moto, but for launches that find no capacity.

@@ -15,3 +15,4 @@ mod ledger;
 mod path;
 mod process;
 mod races;
+mod rolls;

@@ -4,7 +4,7 @@ use super::left::count_left;
 use super::narrator::{Clock, headline, line, lines};
 use super::pictures::Pictures;
 use super::tamper::{TAMPERINGS, tampered_copy};
-use crate::journey::{Form, Item, Ledger, Login, Slack, export, values, verify};
+use crate::journey::{Form, Item, Ledger, Login, Slack, export, rolls, values, verify};
 use crate::supervisor::{AUDITOR, PEOPLE, Running};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 const SHORT: Duration = Duration::from_secs(20);
 const BOOT: Duration = Duration::from_secs(120);
+/// A roll's period on the stage, its delay and a tick.
+const ROLL: Duration = Duration::from_secs(40);
 const WINDOW_S: u64 = 90;
 
 /// Plays the story; an error says which step did not hold.
@@ -191,6 +193,19 @@ async fn story(
             verdict.verdict, verdict.code
         ));
     }
+
+    ledger
+        .until(&request, "the roll", ROLL, |item| {
+            item.number("roll").is_some()
+        })
+        .await?;
+    let verdict = rolls(&powerpole, "dynamodb", &running.environment(AUDITOR)).await?;
+    clock.done(&format!(
+        "powerpole rolls: {} (exit code {}): no request was left out",
+        verdict.verdict, verdict.code
+    ));
+    lines(&verdict.text);
+    ensure!(verdict.code == 0, "the rolls must agree with the ledger");
 
     headline("7. What is left");
     let mut left = count_left(running).await?;

@@ -2,7 +2,7 @@
 
 use super::narrator::{headline, line, wrap};
 use crate::journey::{Item, Ledger};
-use crate::supervisor::{AUDITOR, Running};
+use crate::supervisor::{ANCHOR_BUCKET, AUDITOR, Running};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -110,7 +110,11 @@ fn tell(running: &Running, item: &Item, state: &str) {
             &format!("    powerpole export {request} --out evidence"),
             "    powerpole verify evidence",
             "",
-            "Then drop a line of it, and verify again:",
+            "Within half a minute the roll of all requests names it, too:",
+            "",
+            &format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb"),
+            "",
+            "Then drop a line of the evidence, and verify again:",
             "",
             "    sed -i 5d evidence/LINES.jsonl",
             "    powerpole verify evidence",

@@ -8,6 +8,7 @@ mod decisions;
 mod failures;
 mod main_job;
 mod rogues;
+mod rolls;
 mod scene;
 mod secrets;
 
@@ -81,6 +82,7 @@ fn cases() -> Vec<Case> {
         beside failures::a_database_that_is_down_fails_the_request_with_its_reason;
         beside decisions::a_denial_tells_the_operator_and_launches_nothing;
         beside decisions::nobody_approves_their_own_request_and_outsiders_approve_none;
+        beside rolls::a_request_that_vanishes_from_the_ledger_is_missed;
         beside decisions::one_approval_wins_however_many_click;
         beside decisions::a_bad_form_is_refused_field_by_field;
         alone failures::an_event_scheduler_that_is_off_opens_no_account;

@@ -2,7 +2,7 @@
 
 use crate::demo::owner_query;
 use crate::hub::Process;
-use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, verify};
+use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify};
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -237,6 +237,11 @@ impl Scene {
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("reading {}", file.display()))?;
         Ok(text.lines().filter_map(Line::parse).collect())
+    }
+
+    /// Checks the rolls against the ledger.
+    pub(super) async fn rolls(&self, ledger: &str) -> anyhow::Result<Verdict> {
+        rolls(&self.powerpole, ledger, self.environment(ALICE)).await
     }
 
     /// The hosts from which an account named `alice` may log in now, by the server's own table.

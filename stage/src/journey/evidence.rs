@@ -1,23 +1,24 @@
-//! The auditor's part: `powerpole export` and `powerpole verify`, run as shipped.
+//! The auditor's part: `powerpole export`, `powerpole verify` and `powerpole rolls`, run as shipped.
 
+use crate::supervisor::ANCHOR_BUCKET;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// What `powerpole verify` said.
+/// What `powerpole verify` or `powerpole rolls` said.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// VALID, UNSEALED, …
+    /// VALID, UNSEALED, …; COMPLETE, …
     pub(crate) verdict: String,
-    /// The exit code: 0 for VALID and an authorised WITHHELD.
+    /// The exit code: 0 for VALID, an authorised WITHHELD and COMPLETE.
     pub(crate) code: i32,
     /// What a person reads.
     pub(crate) text: String,
     /// What a program reads.
     pub(crate) json: Value,
-    /// The exit code with `--strict`.
+    /// The exit code with `--strict`; `powerpole rolls` has no such argument, and its code stands here.
     pub(crate) strict: i32,
 }
 
@@ -47,12 +48,58 @@ pub(crate) async fn export(
 
 /// Verifies a folder that [`export`] wrote, with nothing but that folder.
 pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict> {
-    let json = run(program, dir, &["--json"]).await?;
-    let text = run(program, dir, &[]).await?;
-    let strict = run(program, dir, &["--strict"]).await?;
+    let command = |more: &[&str]| {
+        let mut command = Command::new(program);
+        command.arg("verify").arg(dir).args(more).env_clear();
+        command
+    };
+    verdict(
+        command(&["--json"]),
+        command(&[]),
+        Some(command(&["--strict"])),
+    )
+    .await
+}
+
+/// Checks every roll in the bucket against every item of the ledger; `ledger` is `dynamodb` or a file.
+pub(crate) async fn rolls(
+    program: &Path,
+    ledger: &str,
+    env: &[(String, String)],
+) -> anyhow::Result<Verdict> {
+    let command = |more: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(["rolls", "--from", &format!("s3://{ANCHOR_BUCKET}")])
+            .args(["--ledger", ledger])
+            .args(more)
+            .envs(env.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    verdict(command(&["--json"]), command(&[]), None).await
+}
+
+async fn verdict(
+    mut machine: Command,
+    mut human: Command,
+    strict: Option<Command>,
+) -> anyhow::Result<Verdict> {
+    let starting = "starting powerpole";
+    let json = machine.stdin(Stdio::null()).output();
+    let json = json.await.context(starting)?;
+    let text = human.stdin(Stdio::null()).output();
+    let text = text.await.context(starting)?;
+    let code = json.status.code().unwrap_or(-1);
+    let strict = match strict {
+        Some(mut command) => {
+            let done = command.stdin(Stdio::null()).output().await;
+            done.context(starting)?.status.code().unwrap_or(-1)
+        }
+        None => code,
+    };
     let value: Value = serde_json::from_slice(&json.stdout).with_context(|| {
         format!(
-            "powerpole verify gave no JSON: {}",
+            "powerpole gave no JSON: {}",
             String::from_utf8_lossy(&json.stderr).trim()
         )
     })?;
@@ -62,21 +109,9 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
             .and_then(Value::as_str)
             .unwrap_or("?")
             .to_owned(),
-        code: json.status.code().unwrap_or(-1),
+        code,
         text: String::from_utf8_lossy(&text.stdout).into_owned(),
         json: value,
-        strict: strict.status.code().unwrap_or(-1),
+        strict,
     })
-}
-
-async fn run(program: &Path, dir: &Path, more: &[&str]) -> anyhow::Result<std::process::Output> {
-    Command::new(program)
-        .arg("verify")
-        .arg(dir)
-        .args(more)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("starting powerpole verify")
 }

@@ -100,7 +100,7 @@ impl Ledger {
         Ok(answer.get("Item").cloned().map(Item))
     }
 
-    /// Every item.
+    /// Every request's item.
     pub(crate) async fn items(&self) -> Result<Vec<Item>, HttpError> {
         let body = json!({ "TableName": LEDGER_TABLE, "ConsistentRead": true });
         let answer = aws(&self.endpoint, "dynamodb", "DynamoDB_20120810.Scan", &body).await?;
@@ -109,7 +109,11 @@ impl Ledger {
             .and_then(Value::as_array)
             .cloned()
             .unwrap_or_default();
-        Ok(items.into_iter().map(Item).collect())
+        let requests = items.into_iter().map(Item);
+        // One item counts the requests and is none.
+        Ok(requests
+            .filter(|item| item.request().starts_with("req-"))
+            .collect())
     }
 
     /// Waits until the item is as `wanted` says.

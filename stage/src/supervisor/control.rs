@@ -78,6 +78,8 @@ pub(crate) fn config(
         },
         "times": {
             "tick_s": times.tick_s,
+            "roll_every_s": times.roll_every_s,
+            "roll_delay_s": 1,
             "attempt_timeout_s": times.attempt_timeout_s,
             "max_attempts": 1,
             "durations_s": times.durations_s,

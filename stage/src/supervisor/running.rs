@@ -33,6 +33,8 @@ pub(crate) struct Times {
     pub(crate) warn_before_s: Vec<u64>,
     /// How often a bastion is heard of.
     pub(crate) heartbeat_s: u64,
+    /// Length of a roll's period.
+    pub(crate) roll_every_s: u64,
 }
 
 impl Times {
@@ -44,6 +46,7 @@ impl Times {
             durations_s: vec![90, 300, 900, 3600],
             warn_before_s: vec![600, 300, 60, 30],
             heartbeat_s: 5,
+            roll_every_s: 15,
         }
     }
 
@@ -55,6 +58,7 @@ impl Times {
             durations_s: vec![30, 45, 90, 600],
             warn_before_s: vec![20, 10],
             heartbeat_s: 5,
+            roll_every_s: 15,
         }
     }
 }

@@ -135,8 +135,9 @@ pub fn receipt(item: &Item, config: &Config) -> Message {
         _ => lines.push(outcome(item)),
     }
     lines.push(format!(
-        "Instance {}, request {}",
+        "Instance {}, request no. {}: {}",
         item.instance.as_ref().map_or("none", |i| i.as_str()),
+        item.number,
         item.request
     ));
     let text = lines.join("\n");
