@@ -8,6 +8,7 @@ use powerpole_chain::{
     Kind,
     verify::{Report, Verdict},
 };
+use powerpole_protocol::text::is_unseen;
 
 /// The whole text.
 pub(crate) fn render(report: &Report, overwritten: u64) -> String {
@@ -69,10 +70,10 @@ fn time(us: u64) -> String {
         .map_or_else(|| format!("{us} µs"), |time| format!("{time:.3}"))
 }
 
-/// Text that somebody else chose must not command the reader's terminal.
-fn plain(text: &str) -> String {
+/// Text that somebody else chose must not command the reader's terminal, nor show as another text than it is.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unseen(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -320,5 +321,20 @@ fn sessions(out: &mut String, report: &Report) {
                 time(s.last_us)
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_shows_where_it_stood() {
+        assert_eq!(
+            plain("a\u{1b}[2J\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{61c}\u{feff}"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}\u{fffd}"
+        );
+        let seen = "Ordnung, заказ, תיקון, 注文";
+        assert_eq!(plain(seen), seen);
     }
 }
