@@ -20,4 +20,5 @@ pub mod run;
 pub mod service;
 pub mod slack;
 pub mod slack_api;
+pub mod theft;
 pub mod tick;
