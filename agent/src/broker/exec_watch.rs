@@ -8,7 +8,7 @@
 //! Owns the fanotify group. When this process dies the kernel lets on whatever waits; the unit's end then stops
 //! amazon-ssm-agent and powers the machine off.
 
-use super::peer::{is_stopped, program_of};
+use super::peer::{is_stopped, parent_of, program_of};
 use crate::unsafe_os::async_fd;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{
@@ -127,6 +127,15 @@ impl Held {
         self.pid
     }
 
+    /// Whether a process that runs the program itself started it: a helper of a session that was looked at already.
+    pub(super) fn is_nested(&self) -> bool {
+        parent_of(self.pid)
+            .ok()
+            .and_then(program_of)
+            .as_deref()
+            .is_some_and(|program| program == self.program)
+    }
+
     /// Waits until it stands. False when it did not become the program, because it was refused or killed.
     pub(super) async fn stands(&self) -> bool {
         let standing = async {
@@ -230,7 +239,7 @@ mod tests {
         assert_eq!(noted.into_inner(), held.pid());
         let mut child = starting.await.unwrap();
         assert_eq!(i32::try_from(child.id()).unwrap(), held.pid());
-        assert!(held.stands().await);
+        assert!(held.stands().await && !held.is_nested());
         let arguments = std::fs::read(format!("/proc/{}/cmdline", held.pid())).unwrap();
         assert!(String::from_utf8_lossy(&arguments).contains("session-1"));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -256,6 +265,23 @@ mod tests {
             assert_eq!(child.wait().unwrap().code(), None);
             assert!(!trial.ran.exists());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_worker_starts_of_itself_is_known_as_such() {
+        let Some(mut trial) = trial() else { return };
+        let mut command = Command::new(&trial.worker);
+        command
+            .args(["-c", "\"$1\" -c true; true", "session-1"])
+            .arg(&trial.worker);
+        let starting = tokio::task::spawn_blocking(move || command.spawn().unwrap());
+        for nested in [false, true] {
+            let held = trial.watch.next(|_| {}).await.unwrap().pop().unwrap();
+            assert!(held.stands().await);
+            assert_eq!(held.is_nested(), nested);
+            held.go_on();
+        }
+        assert!(starting.await.unwrap().wait().unwrap().success());
     }
 
     #[tokio::test(flavor = "multi_thread")]

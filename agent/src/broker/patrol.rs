@@ -64,16 +64,7 @@ async fn attend(state: &State, held: Held, places: &Places) {
             .ok()
             .and_then(|worker| worker.argument)
             .unwrap_or_default();
-        let known = wait_for_state(places, &session).await;
-        let trip = first_look(known.as_ref().map(|known| known.plugin.as_str()));
-        let recorded = record(state, pid, &session, known.as_ref(), trip.as_ref());
-        if trip.is_none() && recorded {
-            held.go_on();
-        } else {
-            // Before it is killed: from then on the tripwire may take it for one of its own.
-            state.workers().refused.insert((pid, session));
-            held.kill().await;
-        }
+        judge(state, held, session, places).await;
     } else {
         // It was refused by the unit's NoExecPaths, or was killed by somebody else, or the machine is stuck.
         tracing::error!(
@@ -83,6 +74,28 @@ async fn attend(state: &State, held: Held, places: &Places) {
         held.kill().await;
     }
     state.workers().held.remove(&pid);
+}
+
+async fn judge(state: &State, held: Held, session: String, places: &Places) {
+    let pid = held.pid();
+    let known = if held.is_nested() {
+        let Ok(known) = session_state(&places.ssm_data, &places.instance, &session) else {
+            // No session of its own, and its worker was looked at; the tripwire knows what a worker may start.
+            return held.go_on();
+        };
+        Some(known)
+    } else {
+        wait_for_state(places, &session).await
+    };
+    let trip = first_look(known.as_ref().map(|known| known.plugin.as_str()));
+    let recorded = record(state, pid, &session, known.as_ref(), trip.as_ref());
+    if trip.is_none() && recorded {
+        held.go_on();
+    } else {
+        // Before it is killed: from then on the tripwire may take it for one of its own.
+        state.workers().refused.insert((pid, session));
+        held.kill().await;
+    }
 }
 
 /// The state is written before the worker is started; where it is not, the tripwire is what is left.

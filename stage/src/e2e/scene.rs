@@ -2,7 +2,9 @@
 
 use crate::demo::owner_query;
 use crate::hub::Process;
-use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify};
+use crate::journey::{
+    Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify, verify_strictly,
+};
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -219,19 +221,30 @@ impl Scene {
 
     /// Exports and verifies.
     pub(super) async fn verdict(&self, request: &str) -> anyhow::Result<Verdict> {
-        self.export(request).await?;
+        self.export(request, request).await?;
         let dir = self.dir.join("evidence").join(request);
         verify(&self.powerpole, &dir).await
     }
 
-    /// Exports what is there now, whatever state the request is in.
-    pub(super) async fn export(&self, request: &str) -> anyhow::Result<()> {
-        let dir = self.dir.join("evidence").join(request);
+    /// The exit code of a strict look at what was exported for the verdict.
+    pub(super) async fn strict_code(&self, request: &str) -> anyhow::Result<i32> {
+        verify_strictly(&self.powerpole, &self.dir.join("evidence").join(request)).await
+    }
+
+    /// The records that are there now, of a request that may be open.
+    pub(super) async fn early_lines(&self, request: &str) -> anyhow::Result<Vec<Line>> {
+        let name = format!("{request}.early");
+        self.export(request, &name).await?;
+        self.lines(&name)
+    }
+
+    async fn export(&self, request: &str, name: &str) -> anyhow::Result<()> {
+        let dir = self.dir.join("evidence").join(name);
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         export(&self.powerpole, request, &dir, self.environment(ALICE)).await
     }
 
-    /// The records of what was exported last.
+    /// The records of what was exported for the verdict.
     pub(super) fn lines(&self, request: &str) -> anyhow::Result<Vec<Line>> {
         let file = self.dir.join("evidence").join(request).join("LINES.jsonl");
         let text = std::fs::read_to_string(&file)
