@@ -88,11 +88,11 @@ async fn run(command: Command) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if error.is_usage() {
-                eprintln!("error: {}", error::chain(&error));
+                eprintln!("error: {}", text::plain(&error::chain(&error)));
                 eprintln!("Try `powerpole help` or `powerpole verify --help`.");
                 return ExitCode::from(USAGE);
             }
-            eprintln!("{failed}: {}", error::chain(&error));
+            eprintln!("{failed}: {}", text::plain(&error::chain(&error)));
             eprintln!("code: {}", error.code());
             ExitCode::from(2)
         }

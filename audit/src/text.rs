@@ -8,6 +8,7 @@ use powerpole_chain::{
     Kind,
     verify::{Report, Verdict},
 };
+use powerpole_protocol::text::is_unseen;
 
 /// The whole text.
 pub(crate) fn render(report: &Report, overwritten: u64) -> String {
@@ -100,22 +101,11 @@ fn time(us: u64) -> String {
         .map_or_else(|| format!("{us} µs"), |time| format!("{time:.3}"))
 }
 
-/// Text that somebody else chose must not command the reader's terminal.
-fn plain(text: &str) -> String {
+/// Text that somebody else chose must not command the reader's terminal, nor show as another text than it is.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| {
-            if c.is_control() || turns(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
+        .map(|c| if is_unseen(c) { '\u{fffd}' } else { c })
         .collect()
-}
-
-/// Whether it makes what follows read from the other side.
-fn turns(c: char) -> bool {
-    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn who(out: &mut String, report: &Report) {
@@ -370,14 +360,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_chose_neither_commands_nor_turns_the_terminal() {
-        assert_eq!(
-            plain("a\u{1b}[2J\u{202e}b\nc é 山"),
-            "a\u{fffd}[2J\u{fffd}b\u{fffd}c é 山"
-        );
-    }
-
-    #[test]
     fn long_lines_break_between_words_and_short_ones_stay_as_they_are() {
         let short = "  login 1    PROVEN: 3 records";
         assert_eq!(wrapped(short), format!("{short}\n"));
@@ -392,5 +374,15 @@ mod tests {
                 "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head\n{INDENT}{head}\n"
             )
         );
+    }
+
+    #[test]
+    fn what_is_not_seen_shows_where_it_stood() {
+        assert_eq!(
+            plain("a\u{1b}[2J\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{61c}\u{feff}"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}\u{fffd}"
+        );
+        let seen = "Ordnung, заказ, תיקון, 注文";
+        assert_eq!(plain(seen), seen);
     }
 }

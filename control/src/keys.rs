@@ -120,6 +120,15 @@ impl Derivation {
         data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or(&bytes))
     }
 
+    /// EC2's client token for this try, the same for every repetition of the same launch: request, attempt and 24
+    /// hexadecimal digits that nobody can tell before the launch. At most 64 characters, EC2's limit.
+    #[must_use]
+    pub fn client_token(&self, request: &RequestId, attempt: Attempt) -> String {
+        let bytes = self.derive("powerpole/v1/client-token", request, attempt);
+        let proof = data_encoding::HEXLOWER.encode(bytes.get(..12).unwrap_or(&bytes));
+        format!("{request}-{attempt}-{proof}")
+    }
+
     fn derive(&self, purpose: &str, request: &RequestId, attempt: Attempt) -> [u8; 32] {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new(&self.padded().into());
         mac.update(purpose.as_bytes());
@@ -311,6 +320,26 @@ mod tests {
         std::fs::write(&path, "secret").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read_text(&path), Err(KeyError::Open(_))));
+    }
+
+    #[test]
+    fn a_client_token_is_the_same_at_every_repetition_fits_ec2_and_cannot_be_told_without_the_key()
+    {
+        let request = RequestId::from_parts(1, [1; 10]);
+        let token =
+            |key, attempt| Derivation::new([key; 32]).client_token(&request, Attempt(attempt));
+        assert_eq!(token(5, 1), token(5, 1));
+        assert!(token(5, 1).starts_with(&format!("{request}-1-")));
+        assert_ne!(token(5, 1), token(6, 1));
+        let proof = |token: String| token.rsplit('-').next().map(str::to_owned);
+        assert_ne!(proof(token(5, 1)), proof(token(5, 2)));
+        assert!((1..=64).contains(&token(5, 999).len()), "{}", token(5, 999));
+        // EC2's filters read * and ? as more than themselves.
+        assert!(
+            token(5, 1)
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        );
     }
 
     #[test]

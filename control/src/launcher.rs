@@ -2,11 +2,12 @@
 //!
 //! 1. the try, a random handoff name and the tokens' digests go into the ledger (`APPROVED → LAUNCHING`);
 //! 2. the image is fixed in the ledger, so that a repetition launches the same one;
-//! 3. the instance is launched under the client token `<request>-<attempt>` and its id written down;
+//! 3. the instance is launched under a client token of its own (request, attempt and a MAC) and its id written
+//!    down;
 //! 4. the handoff is written, for that instance alone.
 //!
 //! A crash before 3's record leaves an instance that waits for its handoff: the repetition finds it by its
-//! tags or by its client token. A crash before 4's record repeats the same value under the same name; an
+//! client token, and by nothing that others may set. A crash before 4's record repeats the same value under the same name; an
 //! agent that had it already has said `hello`, and what is left over is deleted when the request ends.
 
 use crate::aws::cloud::{CloudError, Launch};
@@ -150,9 +151,11 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
     let instance = match &item.instance {
         Some(instance) => instance.clone(),
         None => {
-            let instance = match service.cloud.find(&item.request, item.attempt).await? {
+            let derivation = &service.keys.derivation;
+            let token = derivation.client_token(&item.request, item.attempt);
+            let instance = match service.cloud.find(&token).await? {
                 Some(found) => found,
-                None => run(service, item, &image).await?,
+                None => run(service, item, &image, &token).await?,
             };
             tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image, "launched");
             if service
@@ -178,9 +181,10 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
             .keys
             .derivation
             .put_token(&item.request, item.attempt);
+        let reader = (service.config.bastion.role_id.as_str(), &instance);
         service
             .cloud
-            .put_handoff(name, &secret, &put_token, &instance)
+            .put_handoff(name, &secret, &put_token, reader)
             .await?;
         let _ = service
             .apply(
@@ -192,7 +196,12 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn run(service: &Service, item: &Item, image: &str) -> Result<InstanceId, StepError> {
+async fn run(
+    service: &Service,
+    item: &Item,
+    image: &str,
+    client_token: &str,
+) -> Result<InstanceId, StepError> {
     let bastion = &service.config.bastion;
     let turn = usize::try_from(item.attempt.0.saturating_sub(1)).unwrap_or(0)
         % bastion.subnets.len().max(1);
@@ -200,6 +209,7 @@ async fn run(service: &Service, item: &Item, image: &str) -> Result<InstanceId, 
     let launch = Launch {
         request: &item.request,
         attempt: item.attempt,
+        client_token,
         image,
         instance_type: &bastion.instance_type,
         subnet: bastion.subnets.get(turn).map_or("", String::as_str),

@@ -20,5 +20,6 @@ pub mod run;
 pub mod service;
 pub mod slack;
 pub mod slack_api;
+pub mod theft;
 pub mod tick;
 pub mod tickets;

@@ -161,7 +161,11 @@ async fn serve(
         cloud: Arc::new(Aws::new(&settings)),
         rolls: Arc::new(RollBucket::new(&settings, &config.evidence.anchor_bucket)),
         roll_memory: RollMemory::default(),
-        chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token)?),
+        chat: Arc::new(SlackApi::new(
+            &config.slack.api_url,
+            &keys.slack_token,
+            &config.slack.team,
+        )?),
         clock: Clock::system(),
         tasks: TaskTracker::new(),
         nudges,

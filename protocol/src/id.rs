@@ -212,12 +212,6 @@ pub struct Attempt(pub u32);
 impl Attempt {
     /// The first try.
     pub const FIRST: Self = Self(1);
-
-    /// EC2's client token for this try: the same for every repetition of the same launch.
-    #[must_use]
-    pub fn client_token(self, request: &RequestId) -> String {
-        format!("{request}-{}", self.0)
-    }
 }
 
 impl fmt::Display for Attempt {

@@ -69,6 +69,7 @@ def role(iam):
     unless_there(there, lambda: iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust)))
     unless_there(there, lambda: iam.create_instance_profile(InstanceProfileName=ROLE))
     unless_there(there, lambda: iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE))
+    return iam.get_role(RoleName=ROLE)["Role"]["RoleId"]
 
 
 def image(ec2, ssm, parameter):
@@ -178,7 +179,7 @@ def main():
     ec2, logs = client("ec2"), client("logs")
     begin = time.monotonic()
     subnet, group = network(ec2)
-    role(client("iam"))
+    role_id = role(client("iam"))
     ami = image(ec2, client("ssm"), arguments.image_parameter)
     ledger(client("dynamodb"), arguments.table)
     unless_there(
@@ -191,7 +192,7 @@ def main():
     for key in arguments.ticket_key:
         alias, _, file = key.partition("=")
         ticket_key(client("kms"), alias, file)
-    print(json.dumps({"ami": ami, "subnet": subnet, "security_group": group}))
+    print(json.dumps({"ami": ami, "subnet": subnet, "security_group": group, "role_id": role_id}))
     print(f"seed: AWS account made in {time.monotonic() - begin:.1f} s", file=sys.stderr)
 
 

@@ -62,6 +62,14 @@ fn one_client_token_launches_once_whatever_happens_to_the_answer() {
     assert_eq!(stage.refusal(&other), "IdempotentParameterMismatch");
     assert_eq!(count(&stage), 1);
 
+    let mut asked = [vec![], vec![launched[0].clone()]].into_iter();
+    for token in ["req-a", "req-a-1"] {
+        let answer = stage.answer(&format!(
+            "ec2 describe-instances --filters Name=client-token,Values={token} --query Reservations[].Instances[].InstanceId"
+        ));
+        assert_eq!(answer, serde_json::json!(asked.next()), "{token}");
+    }
+
     for action in [
         r#"{"kind":"apply_then_error","code":"InternalError"}"#,
         r#"{"kind":"apply_then_drop"}"#,

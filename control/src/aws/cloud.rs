@@ -13,6 +13,8 @@ pub struct Launch<'a> {
     pub request: &'a RequestId,
     /// The try.
     pub attempt: Attempt,
+    /// The same for every repetition of this launch, and for no other.
+    pub client_token: &'a str,
     /// Image id.
     pub image: &'a str,
     /// Instance type.
@@ -87,8 +89,8 @@ impl CloudError {
 
 /// What the launcher needs of AWS.
 ///
-/// Contract: every call is idempotent. `launch` with the same request, attempt and image gives the same
-/// instance, by EC2's client token; `find` sees it by its tags moments later. `put_handoff` of a name that
+/// Contract: every call is idempotent. `launch` with the same client token gives the same instance; `find` sees it by
+/// that token moments later. `put_handoff` of a name that
 /// exists writes the same value again. `terminate` and `delete_handoff` of what is gone succeed.
 pub trait Cloud: Send + Sync {
     /// The image id that an SSM parameter names.
@@ -98,11 +100,10 @@ pub trait Cloud: Send + Sync {
         &'a self,
         launch: &'a Launch<'a>,
     ) -> BoxFuture<'a, Result<InstanceId, CloudError>>;
-    /// The instance of a try, by its tags.
+    /// The instance that was launched with this client token.
     fn find<'a>(
         &'a self,
-        request: &'a RequestId,
-        attempt: Attempt,
+        client_token: &'a str,
     ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>>;
     /// How an instance stands.
     fn state<'a>(
@@ -111,13 +112,13 @@ pub trait Cloud: Send + Sync {
     ) -> BoxFuture<'a, Result<InstanceState, CloudError>>;
     /// Ends an instance.
     fn terminate<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), CloudError>>;
-    /// Writes a handoff that one instance alone may read.
+    /// Writes a handoff that one instance alone may read, in its session of the role of this id.
     fn put_handoff<'a>(
         &'a self,
         name: &'a str,
         value: &'a Secret,
         put_token: &'a str,
-        instance: &'a InstanceId,
+        reader: (&'a str, &'a InstanceId),
     ) -> BoxFuture<'a, Result<(), CloudError>>;
     /// Deletes a handoff without a recovery window.
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>>;
@@ -162,10 +163,9 @@ impl Cloud for Aws {
     }
     fn find<'a>(
         &'a self,
-        request: &'a RequestId,
-        attempt: Attempt,
+        client_token: &'a str,
     ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>> {
-        Box::pin(ec2::find(&self.ec2, request, attempt))
+        Box::pin(ec2::find(&self.ec2, client_token))
     }
     fn state<'a>(
         &'a self,
@@ -181,15 +181,9 @@ impl Cloud for Aws {
         name: &'a str,
         value: &'a Secret,
         put_token: &'a str,
-        instance: &'a InstanceId,
+        reader: (&'a str, &'a InstanceId),
     ) -> BoxFuture<'a, Result<(), CloudError>> {
-        Box::pin(secrets::put(
-            &self.secrets,
-            name,
-            value,
-            put_token,
-            instance,
-        ))
+        Box::pin(secrets::put(&self.secrets, name, value, put_token, reader))
     }
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>> {
         Box::pin(secrets::delete(&self.secrets, name))

@@ -10,19 +10,19 @@ use aws_sdk_ec2::types::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
+use powerpole_protocol::id::InstanceId;
 
 /// Tag with the request id.
 pub const TAG_REQUEST: &str = "powerpole:request";
 /// Tag with the attempt.
 pub const TAG_ATTEMPT: &str = "powerpole:attempt";
 
-/// Launches, or finds what the client token has launched. IMDSv2 only, one hop; a power-off terminates; no key
+/// Launches, or gives what the client token has launched. IMDSv2 only, one hop; a power-off terminates; no key
 /// pair; tags hold no person.
 pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<InstanceId, CloudError> {
     let sent = client
         .run_instances()
-        .client_token(wish.attempt.client_token(wish.request))
+        .client_token(wish.client_token)
         .image_id(wish.image)
         .instance_type(InstanceType::from(wish.instance_type))
         .min_count(1)
@@ -52,7 +52,7 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         Ok(done) => done,
         // The configuration changed since the first launch of this try: that instance is the one.
         Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
-            return find(client, wish.request, wish.attempt)
+            return find(client, wish.client_token)
                 .await?
                 .ok_or_else(|| sort("RunInstances", &error));
         }
@@ -66,21 +66,19 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         })
 }
 
+/// What this client token has launched. The token is set at the launch and never after, and nobody but control can tell it
+/// before; tags may be set by whoever may tag.
 pub(super) async fn find(
     client: &Client,
-    request: &RequestId,
-    attempt: Attempt,
+    client_token: &str,
 ) -> Result<Option<InstanceId>, CloudError> {
-    let tag = |name: &str, value: String| {
-        Filter::builder()
-            .name(format!("tag:{name}"))
-            .values(value)
-            .build()
-    };
+    let launched = Filter::builder()
+        .name("client-token")
+        .values(client_token)
+        .build();
     let found = client
         .describe_instances()
-        .filters(tag(TAG_REQUEST, request.to_string()))
-        .filters(tag(TAG_ATTEMPT, attempt.to_string()))
+        .filters(launched)
         .send()
         .await
         .map_err(|error| sort("DescribeInstances", &error))?;
@@ -92,7 +90,12 @@ pub(super) async fn find(
         .collect();
     ids.sort();
     if ids.len() > 1 {
-        tracing::error!(alarm = "two_instances", request = %request, attempt = attempt.0, count = ids.len(), "one try has several instances");
+        tracing::error!(
+            alarm = "two_instances",
+            client_token,
+            count = ids.len(),
+            "one try has several instances"
+        );
     }
     Ok(ids.into_iter().next())
 }

@@ -6,6 +6,7 @@ use crate::ledger::item::{Closing, Item};
 use crate::ledger::transitions as to;
 use crate::request::one_line;
 use crate::service::{Service, StepError};
+use crate::theft::Theft;
 use jiff::Timestamp;
 use powerpole_protocol::callback::{
     ChainHead, CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready,
@@ -292,8 +293,8 @@ pub async fn failed(service: &Service, message: &Failed) -> Result<Answered, Ref
         cut(&message.message),
     );
     let failure = failure(&one_line(&step), &one_line(&code), &one_line(&text), false);
-    if code == "handoff_gone" {
-        tracing::error!(alarm = "handoff_gone", request = %item.request, attempt = item.attempt.0, instance = %message.instance, "a handoff was gone before its bastion could fetch it");
+    if let Some(theft) = Theft::of(&failure.code) {
+        tracing::error!(alarm = theft.alarm(), request = %item.request, attempt = item.attempt.0, instance = %message.instance, "somebody else may have had what was made for a bastion");
     }
     let marked = service
         .apply(&item.request, to::mark_failed(item.attempt, &failure))

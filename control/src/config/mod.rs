@@ -20,7 +20,8 @@ pub struct Config {
     /// AWS region of everything that control makes, such as `us-east-1`.
     pub region: String,
     /// Principal (ARN) that may log in for a person; `{email}` stands for the address.
-    /// Such as `arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}`.
+    /// Such as `arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}`. The session's name must not be the
+    /// caller's choice: docs/control.md says what the role's trust policy has to demand.
     pub principal: String,
     /// Where control listens.
     pub listen: Listen,
@@ -82,6 +83,8 @@ pub struct Bastion {
     pub security_groups: Vec<String>,
     /// Name of the instance profile.
     pub instance_profile: String,
+    /// Unique id (`AROA…`) of the role in that profile: a handoff may be read by `<role id>:<instance id>` alone.
+    pub role_id: String,
     /// Further tags, such as `{ Owner = "dba" }`. No personal data.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
@@ -111,9 +114,9 @@ pub struct Slack {
     pub bot_token_file: PathBuf,
     /// File with the signing secret.
     pub signing_secret_file: PathBuf,
-    /// The workspace's id; when given, other workspaces' events are refused.
-    #[serde(default)]
-    pub team: Option<String>,
+    /// The workspace's id (`T…`), also in an Enterprise Grid. Other workspaces' events are refused, and people who are
+    /// no members of it are nobody.
+    pub team: String,
     /// Channel id where each request is announced in one line; none by default.
     #[serde(default)]
     pub requests_channel: Option<String>,
@@ -456,5 +459,48 @@ pub(crate) mod tests {
             faults.iter().any(|f| f.contains("another cluster")),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn the_workspace_and_the_bastions_role_are_named_and_have_the_form_of_ids() {
+        let line = |key: &str| {
+            EXAMPLE
+                .lines()
+                .find(|l| l.starts_with(key))
+                .unwrap()
+                .to_owned()
+        };
+        for (key, wrong) in [
+            (
+                "team = ",
+                ["", "T", "E0POWERPOLE", "t0powerpole", "T0 POWERPOLE"],
+            ),
+            (
+                "role_id = ",
+                [
+                    "",
+                    "AROA",
+                    "PowerPoleBastion",
+                    "AIDASTAGEBASTION00000",
+                    "AROA*:i-0123456789",
+                ],
+            ),
+        ] {
+            let right = line(key);
+            let faults = Config::parse(&EXAMPLE.replace(&right, "")).unwrap_err();
+            assert!(
+                faults.iter().any(|f| f.contains("missing field")),
+                "{faults:?}"
+            );
+            for wrong in wrong {
+                let text = EXAMPLE.replace(&right, &format!("{key}{wrong:?}"));
+                let faults = Config::parse(&text).unwrap_err();
+                assert_eq!(faults.len(), 1, "{wrong}: {faults:?}");
+                assert!(
+                    faults[0].contains(key.trim_end_matches(" = ")),
+                    "{faults:?}"
+                );
+            }
+        }
     }
 }

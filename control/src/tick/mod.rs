@@ -110,7 +110,7 @@ fn building(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
         return vec![Action::Abandon];
     }
     if item.redeemed_twice_at.is_some() {
-        let text = "The handoff was redeemed twice: somebody else has had it. No account was opened for them by this request; tell security.";
+        let text = "The handoff was redeemed twice.";
         return vec![Action::Fail(failure("hello", "redeemed", text, false))];
     }
     let launched = item.launched_at.unwrap_or(item.requested_at);

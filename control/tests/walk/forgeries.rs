@@ -1,6 +1,6 @@
 //! Whoever holds something of a bastion, or listens on the way, and what they get for it.
 
-use crate::fixture::{Bastion, Stage, post};
+use crate::fixture::{Bastion, ROLE_ID, Stage, post};
 use ed25519_dalek::SigningKey;
 use powerpole_control::ledger::item::PostKind;
 use powerpole_protocol::callback::{self, CloseReason, Closed};
@@ -81,6 +81,29 @@ async fn a_boot_token_cannot_end_a_window_that_has_begun() {
         .signed(callback::HEARTBEAT, &bastion.heartbeat(1))
         .await;
     assert_eq!(answer.unwrap().commands, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anchors_are_announced_under_the_bastions_own_prefix_alone() {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let (request, bastion) = stage.launched().await;
+    bastion.clear(callback::HELLO, &bastion.hello_body()).await;
+    let own = bastion.ready().anchor_prefix;
+    for other in [
+        own.replace(ROLE_ID, "AROASOMEBODYELSE00000"),
+        own.replace(bastion.instance.as_str(), "i-0123456789abcdef0"),
+        format!("x/{own}"),
+        own.trim_end_matches('/').to_owned(),
+    ] {
+        let mut ready = bastion.ready();
+        ready.anchor_prefix = other;
+        assert_eq!(bastion.signed(callback::READY, &ready).await.0, 400);
+    }
+    assert_eq!(stage.item(&request).await.state, State::Booting);
+    let (status, _) = bastion.signed(callback::READY, &bastion.ready()).await;
+    assert_eq!(status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod fixture;
 mod forgeries;
 mod launches;
 mod ledger;
+mod members;
 mod path;
 mod process;
 mod races;

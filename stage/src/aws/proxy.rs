@@ -161,6 +161,13 @@ impl Endpoint {
                     .await?
                     .into())
             }
+            ("ec2", "DescribeInstances") => {
+                let body = self
+                    .launches
+                    .by_token(body.clone(), &call::form(&body))
+                    .await;
+                self.forward(parts, body).await
+            }
             ("sts", "GetCallerIdentity") => {
                 match call.access_key.as_deref().and_then(people::principal) {
                     Some(who) => Ok(Outcome::Answer(caller_identity(&who))),

@@ -7,6 +7,7 @@ use super::layout::{
     REGION, WORKSPACE, clusters,
 };
 use super::running::Times;
+use crate::workspace::TEAM;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -19,6 +20,8 @@ pub(crate) struct Account {
     pub(crate) subnet: String,
     /// Their security group.
     pub(crate) security_group: String,
+    /// The unique id of the bastions' role.
+    pub(crate) role_id: String,
 }
 
 /// The text of `control.toml`.
@@ -74,12 +77,14 @@ pub(crate) fn config(
             "subnets": [account.subnet],
             "security_groups": [account.security_group],
             "instance_profile": "PowerPoleBastion",
+            "role_id": account.role_id,
         },
         "evidence": { "log_group": LOG_GROUP, "anchor_bucket": ANCHOR_BUCKET },
         "slack": {
             "api_url": format!("http://{WORKSPACE}/api/"),
             "bot_token_file": keys::bot_token(files),
             "signing_secret_file": keys::signing_secret(files),
+            "team": TEAM,
             "requests_channel": "C0POWERPOLE",
             "approvals_channel": "C0APPROVALS",
         },
