@@ -17,13 +17,13 @@ mod peer;
 mod sock_diag;
 mod tls;
 
+use crate::account::DatabaseTarget;
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
 use connection::Trouble;
 use peer::Client;
 use powerpole_chain::Kind;
-use powerpole_protocol::handoff::DatabaseTarget;
 use serde_json::json;
 use std::fmt;
 use std::io;
