@@ -14,7 +14,7 @@ mod servers;
 
 pub(crate) use error::AccountError;
 pub(crate) use readers::ReaderEnd;
-pub(crate) use servers::Servers;
+pub(crate) use servers::{DatabaseTarget, NoReader, Servers};
 
 use call::{Answer, call, connect_grantor, failed, is_not_yet, options, within};
 use mysql_async::{Conn, Error as SqlError, Value, prelude::Queryable};
@@ -30,7 +30,7 @@ const CLOSE_TRIES: u32 = 10;
 const CLOSE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who calls the procedures: the cluster's grantor credential.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Grantor {
     /// User name.
     pub(crate) username: String,

@@ -2,7 +2,7 @@
 //!
 //! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
 
-use crate::account::{Account, Grantor, Servers};
+use crate::account::{Account, NoReader, Servers};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
 use crate::closing;
@@ -146,7 +146,16 @@ pub(crate) async fn boot(
     let evidence = &*bastion.evidence.insert(evidence);
     let recorder = evidence.recorder();
 
-    let servers = Servers::of(handoff);
+    let access = &handoff.database;
+    let secret = steps
+        .take(
+            "grantor",
+            seconds(30),
+            handoff::grantor(&secrets, &access.grantor_secret, &handoff.grant.cluster),
+        )
+        .await?;
+    let (servers, grantor) =
+        Servers::of(secret, access.session).map_err(|error| Failure::of("grantor", &error))?;
     steps
         .take(
             "lockdown",
@@ -158,13 +167,6 @@ pub(crate) async fn boot(
         .take("mounts", seconds(20), async { mounts::close(config) })
         .await?;
 
-    let grantor: Grantor = steps
-        .take(
-            "grantor",
-            seconds(30),
-            handoff::grantor(&secrets, &handoff.database.grantor_secret),
-        )
-        .await?;
     let password = password::generate().map_err(|error| Failure::of("account", &error))?;
     let account = steps
         .take(
@@ -256,6 +258,12 @@ struct NoDeadline;
 impl Coded for NoDeadline {
     fn code(&self) -> &'static str {
         "deadline_missing"
+    }
+}
+
+impl Coded for NoReader {
+    fn code(&self) -> &'static str {
+        "no_reader"
     }
 }
 

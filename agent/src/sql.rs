@@ -19,13 +19,13 @@ mod sock_diag;
 mod tls;
 mod xa;
 
+use crate::account::DatabaseTarget;
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
 use connection::Trouble;
 use peer::Client;
 use powerpole_chain::Kind;
-use powerpole_protocol::handoff::DatabaseTarget;
 use serde_json::json;
 use std::fmt;
 use std::io;

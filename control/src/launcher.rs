@@ -21,7 +21,7 @@ use crate::tickets;
 use jiff::Timestamp;
 use powerpole_protocol::boot::{BootDocument, ControlEndpoint, USER_DATA_LIMIT};
 use powerpole_protocol::envelope::key_text;
-use powerpole_protocol::handoff::{BastionTimes, DatabaseTarget, EvidencePlaces, Grant, Handoff};
+use powerpole_protocol::handoff::{BastionTimes, DatabaseAccess, EvidencePlaces, Grant, Handoff};
 use powerpole_protocol::id::{Attempt, InstanceId};
 use powerpole_protocol::secret::Secret;
 use powerpole_protocol::ticket::Ticket;
@@ -298,14 +298,10 @@ async fn handoff(
             approved_at: item.approved_at.ok_or(lacks("grant without an approval"))?,
             duration_s: item.duration_s,
         },
-        database: DatabaseTarget {
-            host: cluster.host.clone(),
-            port: cluster.port,
-            ca_pem: service.certificates.get(&item.cluster).cloned(),
+        database: DatabaseAccess {
             grantor_secret: cluster.grantor_secret.clone(),
+            session: cluster.session_of(item.level),
         },
-        readers: cluster.readers.clone(),
-        session: cluster.session_of(item.level).cloned(),
         ticket: tickets::sign(service, &item.cluster, ticket).await?,
         evidence: EvidencePlaces {
             log_group: config.evidence.log_group.clone(),

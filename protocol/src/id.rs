@@ -97,6 +97,15 @@ fn is_cluster(text: &str) -> bool {
         && !text.contains("--")
 }
 
+fn is_grantor_secret(text: &str) -> bool {
+    text.strip_prefix("powerpole/grantor/").is_some_and(|name| {
+        (1..=64).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    })
+}
+
 fn is_instance(text: &str) -> bool {
     text.strip_prefix("i-").is_some_and(|hex| {
         matches!(hex.len(), 8 | 17)
@@ -158,6 +167,11 @@ identifier!(
 identifier!(
     /// A database cluster's identifier, as Amazon RDS spells it.
     ClusterId, "a cluster id", "1 to 63 lower-case letters, digits or single hyphens, a letter first", is_cluster
+);
+identifier!(
+    /// Name of a grantor's secret in Secrets Manager. Control may write below `powerpole/handoff/` and not here, and a name
+    /// that is no ARN stays in the account.
+    GrantorSecretName, "a grantor's secret", "'powerpole/grantor/' and 1 to 64 letters, digits, '-' or '_'", is_grantor_secret
 );
 identifier!(
     /// An EC2 instance id.

@@ -169,7 +169,7 @@ def main():
     parser.add_argument("--bucket", default="powerpole-anchors")
     parser.add_argument(
         "--grantor", action="append", default=[], metavar="NAME=FILE",
-        help="a grantor's credential and the file that holds its JSON",
+        help="a grantor's secret and the file that holds its JSON",
     )
     parser.add_argument(
         "--ticket-key", action="append", default=[], metavar="ALIAS=FILE",

@@ -1,12 +1,12 @@
 //! One call of a procedure on one connection, bounded in time, its failures sorted.
 
 use super::error::refusal;
-use super::{AccountError, Grantor};
+use super::{AccountError, DatabaseTarget, Grantor};
 use mysql_async::{
     Conn, DriverError, Error as SqlError, IoError, Opts, OptsBuilder, Params, Row, SslOpts, Value,
     prelude::Queryable,
 };
-use powerpole_protocol::{handoff::DatabaseTarget, secret::Secret};
+use powerpole_protocol::secret::Secret;
 use std::time::Duration;
 
 /// How long one connection or one call may take.

@@ -6,10 +6,9 @@
 //! shows the account gone *and* no connection: one that came in before the lock was replicated is met by the next look.
 
 use super::call::{call, connect_grantor};
-use super::{Account, AccountError};
+use super::{Account, AccountError, DatabaseTarget};
 use crate::clock;
 use futures_util::future::join_all;
-use powerpole_protocol::handoff::DatabaseTarget;
 use std::time::Duration;
 use tokio::sync::watch;
 

@@ -3,7 +3,7 @@ use super::*;
 use crate::failure::Coded as _;
 use mysql_async::{Opts, prelude::Query};
 use powerpole_database::{InstallOptions, install_statements, ticket_key_statement};
-use powerpole_protocol::handoff::{DatabaseEndpoint, DatabaseTarget};
+use powerpole_protocol::grantor::DatabaseEndpoint;
 use powerpole_protocol::level::AccessLevel;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +29,6 @@ pub(crate) async fn server(variable: &str) -> Option<(DatabaseTarget, Conn)> {
         host: url.ip_or_hostname().to_owned(),
         port: url.tcp_port(),
         ca_pem: Some(std::fs::read_to_string(ca).unwrap()),
-        grantor_secret: "grantor".into(),
     };
     let password = Secret::new(url.pass().unwrap().to_owned());
     let mut owner = Conn::new(options(&target, url.user().unwrap(), &password))

@@ -84,7 +84,6 @@ async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
         host: server.ip().to_string(),
         port: server.port(),
         ca_pem: Some(ca.to_owned()),
-        grantor_secret: String::new(),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let gate = recorder.gate();
@@ -389,7 +388,6 @@ async fn is_refused(clients: Clients, code: &str) {
         host: "127.0.0.1".to_owned(),
         port: 1,
         ca_pem: Some(ca),
-        grantor_secret: String::new(),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let gate = recorder.gate();

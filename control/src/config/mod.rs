@@ -6,8 +6,8 @@
 
 pub mod rules;
 
-use powerpole_protocol::handoff::DatabaseEndpoint;
-use powerpole_protocol::id::{ClusterId, Email, SchemaName};
+use powerpole_protocol::handoff::SessionServer;
+use powerpole_protocol::id::{ClusterId, Email, GrantorSecretName, SchemaName};
 use powerpole_protocol::level::AccessLevel;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -216,23 +216,12 @@ pub struct Cluster {
     pub id: ClusterId,
     /// What people read; at most 75 characters.
     pub title: String,
-    /// Writer endpoint's host name or address.
-    pub host: String,
-    /// Its port; 3306.
-    #[serde(default = "mysql_port")]
-    pub port: u16,
-    /// Certificates to trust in PEM; absent: the bastion's own roots.
+    /// Name of the grantor's secret in Secrets Manager, `powerpole/grantor/…`: the credential and the way to the cluster,
+    /// which its owner writes (docs/database.md). Control can neither read nor write it, and knows no server.
+    pub grantor_secret: GrantorSecretName,
+    /// Where sessions of READ grants connect: `writer`, or `reader`, the first that the secret names; `writer` by default.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// Name of the grantor's credential in Secrets Manager. Control never reads it.
-    pub grantor_secret: String,
-    /// Every further instance of the cluster, each by its own endpoint (not by one that stands for several): when a
-    /// grant ends, connections are ended on each. None by default.
-    #[serde(default)]
-    pub readers: Vec<DatabaseEndpoint>,
-    /// Where sessions of READ grants connect: `writer`, or `reader`, the first of `readers`; `writer` by default.
-    #[serde(default)]
-    pub read_from: ReadFrom,
+    pub read_from: SessionServer,
     /// Which ticket key signs.
     pub ticket_key_id: String,
     /// File with that key: 64 hexadecimal digits, no other cluster's. Either this or `ticket_kms_key`.
@@ -257,24 +246,13 @@ pub struct Cluster {
     pub operators: Vec<String>,
 }
 
-/// Where sessions of READ grants connect.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadFrom {
-    /// The writer, like all others.
-    #[default]
-    Writer,
-    /// The first of the cluster's readers.
-    Reader,
-}
-
 impl Cluster {
-    /// Where sessions of a grant of this level connect; `None`: the writer.
+    /// Where sessions of a grant of this level connect.
     #[must_use]
-    pub fn session_of(&self, level: AccessLevel) -> Option<&DatabaseEndpoint> {
-        match (level, self.read_from) {
-            (AccessLevel::Read, ReadFrom::Reader) => self.readers.first(),
-            _ => None,
+    pub fn session_of(&self, level: AccessLevel) -> SessionServer {
+        match level {
+            AccessLevel::Read => self.read_from,
+            AccessLevel::Write | AccessLevel::Admin => SessionServer::Writer,
         }
     }
 }
@@ -284,9 +262,6 @@ fn latest() -> String {
 }
 fn slack_api() -> String {
     "https://slack.com/api/".to_owned()
-}
-fn mysql_port() -> u16 {
-    3306
 }
 fn all_levels() -> Vec<AccessLevel> {
     AccessLevel::ALL.to_vec()
@@ -422,28 +397,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_cluster_has_one_ticket_key_of_its_own_and_reads_only_from_readers_that_it_names() {
+    fn a_cluster_has_one_ticket_key_of_its_own_and_only_its_read_sessions_leave_the_writer() {
         let file = "ticket_key_file = \"/etc/powerpole/orders-ticket.key\"";
         let kms = "ticket_kms_key = \"alias/orders\"";
         let with = |keys: &str, more: &str| {
             let text = EXAMPLE.replacen(file, &format!("{keys}\n{more}"), 1);
             Config::parse(&text)
         };
-        let reader = "readers = [{ host = \"10.77.0.9\", port = 3306 }]\nread_from = \"reader\"";
-        let config = with(kms, reader).unwrap();
+        let config = with(kms, "read_from = \"reader\"").unwrap();
         let cluster = &config.clusters[0];
         assert_eq!(
-            cluster
-                .session_of(AccessLevel::Read)
-                .map(|e| e.host.as_str()),
-            Some("10.77.0.9")
+            AccessLevel::ALL.map(|level| cluster.session_of(level)),
+            [
+                SessionServer::Reader,
+                SessionServer::Writer,
+                SessionServer::Writer
+            ]
         );
-        assert_eq!(cluster.session_of(AccessLevel::Write), None);
 
         for (keys, more, fault) in [
             ("", "", "exactly one of"),
             (&*format!("{file}\n{kms}"), "", "exactly one of"),
-            (file, "read_from = \"reader\"", "names no reader"),
             (file, "read_from = \"moon\"", "moon"),
         ] {
             let faults = with(keys, more).unwrap_err();
@@ -502,5 +476,29 @@ pub(crate) mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_cluster_names_no_server_and_no_secret_but_the_grantors() {
+        let secret = "grantor_secret = \"powerpole/grantor/orders-prod\"";
+        for way in [
+            "host = \"10.77.0.1\"",
+            "port = 3306",
+            "ca_file = \"/etc/powerpole/orders-ca.pem\"",
+            "readers = [{ host = \"10.77.0.2\", port = 3306 }]",
+        ] {
+            let text = EXAMPLE.replacen(secret, &format!("{secret}\n{way}"), 1);
+            let faults = Config::parse(&text).unwrap_err();
+            assert!(
+                faults.iter().any(|f| f.contains("unknown field")),
+                "{faults:?}"
+            );
+        }
+        let other = EXAMPLE.replacen("powerpole/grantor/orders-prod", "powerpole/handoff/x", 1);
+        let faults = Config::parse(&other).unwrap_err();
+        assert!(
+            faults.iter().any(|f| f.contains("powerpole/grantor/")),
+            "{faults:?}"
+        );
     }
 }

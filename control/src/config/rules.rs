@@ -1,6 +1,6 @@
 //! The rules between settings that their types cannot hold. All that are broken are told at once.
 
-use super::{Cluster, Config, ReadFrom, Times};
+use super::{Cluster, Config, Times};
 use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -152,10 +152,6 @@ impl Cluster {
             format!(
                 "cluster {id}: exactly one of ticket_key_file and ticket_kms_key must be given"
             ),
-        );
-        rule(
-            self.read_from == ReadFrom::Writer || !self.readers.is_empty(),
-            format!("cluster {id}: read_from is reader and the cluster names no reader"),
         );
         rule(
             !self.levels.is_empty(),

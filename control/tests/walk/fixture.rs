@@ -228,10 +228,6 @@ pub(crate) fn write_config(folder: &std::path::Path, slack_url: &str, subnet: &s
     file("slack-bot-token", "xoxb-test");
     file("slack-signing-secret", SIGNING_SECRET);
     file("orders-ticket.key", &"5a".repeat(32));
-    file(
-        "orders-ca.pem",
-        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
-    );
     let folder = folder.display();
     include_str!("../../../systemd/control.example.toml")
         .replace("/etc/powerpole/keys", &folder.to_string())
@@ -593,7 +589,6 @@ fn service(
         clock: Clock::of(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap()),
         tasks: TaskTracker::new(),
         nudges,
-        certificates: Default::default(),
         config: config.clone(),
         keys,
     })

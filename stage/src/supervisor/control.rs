@@ -3,13 +3,12 @@
 use super::files::StageFiles;
 use super::keys;
 use super::layout::{
-    ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, HUB, IMAGE_PARAMETER, LEDGER_TABLE, LOG_GROUP,
+    ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, IMAGE_PARAMETER, LEDGER_TABLE, LOG_GROUP,
     REGION, WORKSPACE, clusters,
 };
 use super::running::Times;
 use crate::workspace::TEAM;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// What the stage's AWS account was made of; see `stage/aws/seed.py`.
 #[derive(Debug, serde::Deserialize)]
@@ -28,7 +27,6 @@ pub(crate) struct Account {
 pub(crate) fn config(
     files: &StageFiles,
     account: &Account,
-    ca: &Path,
     times: &Times,
 ) -> Result<String, toml::ser::Error> {
     let clusters: Vec<Value> = clusters()
@@ -42,11 +40,6 @@ pub(crate) fn config(
             json!({
                 "id": cluster.id,
                 "title": cluster.title,
-                "host": HUB.to_string(),
-                "port": cluster.port,
-                // One server a cluster: it is named as an instance too, as the writer's own endpoint is on Aurora.
-                "readers": [{ "host": HUB.to_string(), "port": cluster.port }],
-                "ca_file": ca,
                 "grantor_secret": cluster.grantor_secret(),
                 "ticket_key_id": "k1",
                 setting: key,

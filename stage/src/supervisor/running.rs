@@ -167,9 +167,9 @@ impl Running {
         answering(addresses.0, "the AWS endpoint").await?;
         answering(addresses.1, "the workspace page").await?;
 
-        let account = seed(&files, addresses.0).await?;
-        images(&files, &stage, &account)?;
         let ca = Authority::open(&paths).await?.certificate();
+        let account = seed(&files, addresses.0, &ca).await?;
+        images(&files, &stage, &account)?;
         install_database(&files, &stage, &ca).await?;
         say(&step(
             "AWS account made, PowerPole's procedures installed on both databases",
@@ -177,7 +177,7 @@ impl Running {
         ));
 
         let began = Instant::now();
-        let control = start_control(&files, &hub, &stage, &account, &ca, times).await?;
+        let control = start_control(&files, &hub, &stage, &account, times).await?;
         let which = [
             "--stage".into(),
             stage.name().to_string().into(),
@@ -284,7 +284,7 @@ async fn answering(address: SocketAddr, what: &str) -> anyhow::Result<()> {
     )
 }
 
-async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
+async fn seed(files: &StageFiles, aws: SocketAddr, ca: &Path) -> anyhow::Result<Account> {
     let mut command = Command::new(files.python("python3"));
     command
         .arg(files.clone.join("stage/aws/seed.py"))
@@ -297,7 +297,7 @@ async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
     ]);
     command.args(["--log-group", LOG_GROUP, "--bucket", ANCHOR_BUCKET]);
     for cluster in clusters() {
-        let file = keys::grantor_json(files, &cluster);
+        let file = keys::write_grantor_json(files, &cluster, ca)?;
         command
             .arg("--grantor")
             .arg(format!("{}={}", cluster.grantor_secret(), file.display()));
@@ -370,7 +370,6 @@ async fn start_control(
     hub: &Hub,
     stage: &Stage,
     account: &Account,
-    ca: &Path,
     times: &Times,
 ) -> anyhow::Result<Child> {
     let program = files.binary("powerpole-control");
@@ -380,8 +379,7 @@ async fn start_control(
         .arg(files.keys().join("control"));
     output(keygen, "making control's keys").await?;
     let path = files.dir.join("control.toml");
-    let text =
-        control::config(files, account, ca, times).context("writing control's configuration")?;
+    let text = control::config(files, account, times).context("writing control's configuration")?;
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     let env = [
         ("AWS_ENDPOINT_URL", format!("http://{AWS}")),
