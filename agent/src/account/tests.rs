@@ -1,12 +1,12 @@
 use super::*;
 
+use crate::clock;
 use crate::failure::Coded as _;
 use mysql_async::{Opts, prelude::Query};
 use powerpole_database::{InstallOptions, install_statements, ticket_key_statement};
 use powerpole_protocol::grantor::DatabaseEndpoint;
 use powerpole_protocol::level::AccessLevel;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::{MutexGuard, watch};
 
 const KEY: [u8; 32] = [42; 32];
@@ -228,9 +228,9 @@ async fn closing_ends_what_lives_on_a_reader_and_says_which_reader_it_did_not_re
     let account = Account::open(&servers, grantor(), &ticket, &password)
         .await
         .unwrap();
-    let opened = Instant::now();
+    let opened = clock::boottime();
     account.prove(&password).await.unwrap();
-    let usable = opened.elapsed();
+    let usable = clock::boottime().since(opened);
 
     // What an operator left running: a query, and a connection that does nothing.
     let on_reader = options(servers.session(), "erin", &password);
@@ -238,19 +238,19 @@ async fn closing_ends_what_lives_on_a_reader_and_says_which_reader_it_did_not_re
     let mut running = Conn::new(on_reader.clone()).await.unwrap();
     let running = tokio::spawn(async move {
         let answer: Result<Option<i64>, _> = running.query_first("SELECT SLEEP(60)").await;
-        (Instant::now(), answer)
+        (clock::boottime(), answer)
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
 
     let account = Arc::new(account);
     let (over, give_up) = watch::channel(false);
-    let began = Instant::now();
+    let began = clock::boottime();
     let ending = tokio::spawn({
         let account = Arc::clone(&account);
         async move { account.end_on_readers(give_up).await }
     });
     let closed = account.close().await.unwrap();
-    let dropped = began.elapsed();
+    let dropped = clock::boottime().since(began);
     let (cut, answer) = running.await.unwrap();
     // A killed SLEEP answers 1 or breaks; it never sleeps to its end.
     assert!(!matches!(answer, Ok(Some(0))));

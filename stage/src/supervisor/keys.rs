@@ -62,17 +62,16 @@ pub(crate) fn write_grantor_json(
     let path = grantor_json(files, cluster);
     let password = std::fs::read_to_string(grantor_password(files, cluster))?;
     let ca = std::fs::read_to_string(ca).with_context(|| format!("reading {}", ca.display()))?;
-    let server = serde_json::json!({ "host": HUB.to_string(), "port": cluster.port });
     let document = serde_json::json!({
         "v": 1,
         "cluster": cluster.id,
         "username": GRANTOR,
         "password": password.trim(),
-        "host": server["host"],
-        "port": server["port"],
+        "host": HUB.to_string(),
+        "port": cluster.port,
         "ca_pem": ca,
         // One server a cluster: it is named as an instance too, as the writer's own endpoint is on Aurora.
-        "readers": [server],
+        "readers": [{ "host": HUB.to_string(), "port": cluster.port }],
     });
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
