@@ -141,7 +141,7 @@ async fn an_account_that_cannot_be_dropped_blocks_no_other() {
         assert_eq!(state["state"], "closed", "{}", server.name);
         assert!(!server.exists("alice", "127.0.0.5").await);
         let login = server.login("alice", PASSWORD, "127.0.0.3").await;
-        let refused = code(&login.err().expect("locked or gone"));
+        let refused = code(&login.expect_err("locked or gone"));
 
         let mut grantor = server.grantor("127.0.0.3").await;
         let held = call(&mut grantor, "close_account", own(&stuck))
