@@ -4,7 +4,7 @@
 //! 2. the image is fixed in the ledger, so that a repetition launches the same one;
 //! 3. the instance is launched under a client token of its own (request, attempt and a MAC) and its id written
 //!    down;
-//! 4. the handoff is written, for that instance alone.
+//! 4. the handoff is written, for that instance alone, with a ticket for its private address.
 //!
 //! A crash before 3's record leaves an instance that waits for its handoff: the repetition finds it by its
 //! client token, and by nothing that others may set. A crash before 4's record repeats the same value under the same name; an
@@ -261,6 +261,8 @@ async fn handoff(
     let cluster = config
         .cluster(&item.cluster)
         .ok_or(lacks("handoff of a cluster that is not configured"))?;
+    // Asked of EC2 every time, and not kept: a repetition after a crash signs the same ticket, or none.
+    let address = service.cloud.address(instance).await?;
     let ticket = Ticket {
         key_id: cluster.ticket_key_id.clone(),
         request: item.request.clone(),
@@ -302,7 +304,7 @@ async fn handoff(
             grantor_secret: cluster.grantor_secret.clone(),
             session: cluster.session_of(item.level),
         },
-        ticket: tickets::sign(service, &item.cluster, ticket).await?,
+        ticket: tickets::sign(service, &item.cluster, ticket, address).await?,
         evidence: EvidencePlaces {
             log_group: config.evidence.log_group.clone(),
             log_stream: format!("{}/{instance}", item.request),

@@ -6,6 +6,7 @@
 use crate::service::{Service, StepError};
 use powerpole_protocol::id::ClusterId;
 use powerpole_protocol::ticket::Ticket;
+use std::net::Ipv4Addr;
 use zeroize::Zeroizing;
 
 /// Where a cluster's ticket key is.
@@ -24,7 +25,7 @@ impl TicketKey {
     }
 }
 
-/// Fills in the MAC of a ticket that opens an account on this cluster. The same ticket gives the same MAC.
+/// Fills in the MAC of a ticket that opens an account on this cluster from this address. The same ticket gives the same MAC.
 ///
 /// # Errors
 /// When the cluster has no key, KMS refuses (the try fails) or does not answer (it is asked again at the next pass; the
@@ -33,12 +34,13 @@ pub async fn sign(
     service: &Service,
     cluster: &ClusterId,
     ticket: Ticket,
+    bastion: Ipv4Addr,
 ) -> Result<Ticket, StepError> {
     match service.keys.tickets.get(cluster) {
         None => Err(StepError::Document("ticket without a key")),
-        Some(TicketKey::Held(key)) => Ok(ticket.signed(key)),
+        Some(TicketKey::Held(key)) => Ok(ticket.signed(key, bastion)),
         Some(TicketKey::Kms(name)) => {
-            let mac = service.cloud.mac(name, &ticket.mac_input()).await?;
+            let mac = service.cloud.mac(name, &ticket.mac_input(bastion)).await?;
             Ok(ticket.with_mac(&mac))
         }
     }

@@ -51,7 +51,7 @@ $$
 DROP PROCEDURE IF EXISTS powerpole.check_ticket
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.check_ticket(
-  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT,
+  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT, p_host VARCHAR(255),
   p_key_id TEXT, p_request TEXT, p_account TEXT, p_level TEXT, p_schemas TEXT,
   p_not_after BIGINT, p_nonce TEXT, p_mac TEXT)
 SQL SECURITY DEFINER
@@ -64,6 +64,7 @@ BEGIN
   DECLARE v_found INT DEFAULT 0;
   DECLARE v_max_s BIGINT DEFAULT NULL;
 
+  -- p_host is what caller_host saw, and never an argument of the caller: a ticket is its bastion's alone.
   -- REGEXP is asked only for what must not be there: an end anchor would let a last newline through.
   IF CONCAT(p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, p_mac) IS NULL THEN
     CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'an argument is missing');
@@ -113,12 +114,12 @@ BEGIN
     CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the key is not known here');
   END IF;
   SET v_expected = SHA2(CONCAT(v_outer, UNHEX(SHA2(CONCAT(v_inner, CONCAT_WS(UNHEX('0A'),
-    IF(p_purpose = 'open', 'powerpole-ticket-v1', 'powerpole-extension-v1'),
-    p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, '')), 256))), 256);
+    IF(p_purpose = 'open', 'powerpole-ticket-v2', 'powerpole-extension-v2'),
+    p_key_id, p_request, p_account, p_host, p_level, p_schemas, p_not_after, p_nonce, '')), 256))), 256);
   -- Compared under a random hash, so that the time it takes says nothing about the MAC.
   SET v_blind = UUID();
   IF SHA2(CONCAT(v_blind, p_mac), 256) <> SHA2(CONCAT(v_blind, v_expected), 256) THEN
-    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the MAC does not match');
+    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', CONCAT('the MAC does not match what ', p_host, ' asks for'));
   END IF;
   IF p_not_after <= p_now THEN
     CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the ticket has run out');

@@ -9,7 +9,7 @@ use crate::{Authentication, Dialect, levels::is_grantable_schema};
 use render::{Blanks, GRANTS, PRIVATE, PROCEDURES, TABLES, UNINSTALL, split};
 
 /// The version that is stored in `powerpole.settings`; a server that holds a later one is left alone.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The definer of everything: locked, no password is known for it, nobody logs in as it.
 pub const DEFINER: &str = "'powerpole_definer'@'localhost'";

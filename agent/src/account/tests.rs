@@ -99,6 +99,11 @@ pub(crate) fn grantor() -> Grantor {
 pub(crate) async fn ticket(owner: &mut Conn) -> Ticket {
     let micros = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED)";
     let micros: u64 = owner.query_first(micros).await.unwrap().unwrap();
+    let here: String = owner
+        .query_first("SELECT SUBSTRING_INDEX(USER(), '@', -1)")
+        .await
+        .unwrap()
+        .unwrap();
     Ticket {
         key_id: "k1".into(),
         request: format!("req-{micros:026}").parse().unwrap(),
@@ -109,7 +114,7 @@ pub(crate) async fn ticket(owner: &mut Conn) -> Ticket {
         nonce: format!("{micros:032}"),
         mac: String::new(),
     }
-    .signed(&KEY)
+    .signed(&KEY, here.parse().unwrap())
 }
 
 #[tokio::test]

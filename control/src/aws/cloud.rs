@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::secret::Secret;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// What one instance is to be.
 #[derive(Debug)]
@@ -110,6 +111,11 @@ pub trait Cloud: Send + Sync {
         &'a self,
         instance: &'a InstanceId,
     ) -> BoxFuture<'a, Result<InstanceState, CloudError>>;
+    /// An instance's private address; it has one from its launch to its end.
+    fn address<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<Ipv4Addr, CloudError>>;
     /// Ends an instance.
     fn terminate<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), CloudError>>;
     /// Writes a handoff that one instance alone may read, in its session of the role of this id.
@@ -172,6 +178,12 @@ impl Cloud for Aws {
         instance: &'a InstanceId,
     ) -> BoxFuture<'a, Result<InstanceState, CloudError>> {
         Box::pin(ec2::state(&self.ec2, instance))
+    }
+    fn address<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<Ipv4Addr, CloudError>> {
+        Box::pin(ec2::address(&self.ec2, instance))
     }
     fn terminate<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), CloudError>> {
         Box::pin(ec2::terminate(&self.ec2, instance))

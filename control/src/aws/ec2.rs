@@ -11,6 +11,7 @@ use aws_sdk_ec2::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use powerpole_protocol::id::InstanceId;
+use std::net::Ipv4Addr;
 
 /// Tag with the request id.
 pub const TAG_REQUEST: &str = "powerpole:request";
@@ -130,6 +131,35 @@ pub(super) async fn state(
         Some(_) => InstanceState::Alive,
         None => InstanceState::Unknown,
     })
+}
+
+/// An instance that EC2 does not show yet, or without an address, is asked for again at the next pass.
+pub(super) async fn address(
+    client: &Client,
+    instance: &InstanceId,
+) -> Result<Ipv4Addr, CloudError> {
+    let none = |detail: &str| CloudError::Unavailable {
+        operation: "DescribeInstances",
+        detail: detail.to_owned(),
+    };
+    let described = match client
+        .describe_instances()
+        .instance_ids(instance.as_str())
+        .send()
+        .await
+    {
+        Ok(described) => described,
+        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => {
+            return Err(none("the instance is not shown yet"));
+        }
+        Err(error) => return Err(sort("DescribeInstances", &error)),
+    };
+    described
+        .reservations()
+        .iter()
+        .flat_map(|r| r.instances())
+        .find_map(|i| i.private_ip_address()?.parse().ok())
+        .ok_or_else(|| none("the instance has no private address"))
 }
 
 pub(super) async fn terminate(client: &Client, instance: &InstanceId) -> Result<(), CloudError> {

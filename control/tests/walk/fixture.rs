@@ -451,6 +451,15 @@ impl Stage {
             .collect()
     }
 
+    /// The private address that EC2 gave this instance.
+    pub(crate) async fn address(&self, instance: &InstanceId) -> std::net::Ipv4Addr {
+        let described = self.ec2.describe_instances();
+        let described = described.instance_ids(instance.as_str()).send().await;
+        let described = described.unwrap();
+        let instance = &described.reservations()[0].instances()[0];
+        instance.private_ip_address().unwrap().parse().unwrap()
+    }
+
     pub(crate) async fn secrets(&self) -> usize {
         aws_sdk_secretsmanager::Client::new(&self.settings)
             .list_secrets()

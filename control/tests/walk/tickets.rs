@@ -47,6 +47,7 @@ async fn a_ticket_is_signed_by_kms_under_a_key_that_control_does_not_hold() {
     let kms = aws_sdk_kms::Client::new(&stage.settings);
     make_key(&kms).await;
     let (_, bastion) = stage.launched().await;
+    let address = stage.address(&bastion.instance).await;
     let ticket = bastion.handoff.ticket;
     let mac = data_encoding::HEXLOWER
         .decode(ticket.mac.as_bytes())
@@ -59,8 +60,25 @@ async fn a_ticket_is_signed_by_kms_under_a_key_that_control_does_not_hold() {
             .mac(Blob::new(mac.clone()))
             .send()
     };
-    assert!(verify(ticket.mac_input()).await.unwrap().mac_valid());
-    verify(ticket.extension_mac_input()).await.unwrap_err();
+    assert!(verify(ticket.mac_input(address)).await.unwrap().mac_valid());
+    verify(ticket.extension_mac_input(address))
+        .await
+        .unwrap_err();
+    let elsewhere = "10.66.6.6".parse().unwrap();
+    verify(ticket.mac_input(elsewhere)).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_its_bastions_address_alone_also_under_a_key_from_a_file() {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let (_, bastion) = stage.launched().await;
+    let address = stage.address(&bastion.instance).await;
+    let ticket = bastion.handoff.ticket;
+    assert_eq!(ticket.clone().signed(&[0x5a; 32], address), ticket);
+    let elsewhere = ticket.clone().signed(&[0x5a; 32], [10, 66, 6, 6].into());
+    assert_ne!(elsewhere, ticket);
 }
 
 #[tokio::test(flavor = "multi_thread")]

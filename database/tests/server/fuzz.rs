@@ -118,7 +118,7 @@ async fn random_arguments_change_nothing_anywhere() {
         let extension = server
             .unsigned(ticket.request.as_str(), "alice", "READ", &["app_1"], 900)
             .await
-            .signed_extension(&KEY);
+            .signed_extension(&KEY, BASTION.parse().unwrap());
         let open = open_arguments(&fresh, server.authentication());
         let extend = open_arguments(&extension, extension.not_after - 1);
         let pair = own(&ticket);

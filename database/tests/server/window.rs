@@ -16,7 +16,7 @@ async fn a_schema_made_during_the_window_gives_no_rights_but_one_of_the_grants_o
         let ticket = server
             .unsigned(&request, "alice", "READ", &["app_1", "billing"], 600)
             .await
-            .signed(&KEY);
+            .signed(&KEY, BASTION.parse().unwrap());
         let mut grantor = server.grantor("127.0.0.3").await;
         call(&mut grantor, "open_account", open_arguments(&ticket, server.authentication()))
             .await
