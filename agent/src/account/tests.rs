@@ -285,7 +285,7 @@ async fn closing_ends_what_lives_on_a_reader_and_says_which_reader_it_did_not_re
          read back on the writer {:.2} s after the closing began, seen gone on the reader after {:.2} s with 2 connections \
          ended; a reader that could not be reached was named",
         usable.as_secs_f64(),
-        (cut - began).as_secs_f64(),
+        cut.since(began).as_secs_f64(),
         dropped.as_secs_f64(),
         done.took.as_secs_f64(),
     );
