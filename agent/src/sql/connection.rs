@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use super::client_stream::ClientStream;
-use super::packet::{Greeting, Login, Packet, capability, client_capabilities};
+use super::packet::{Greeting, Login, Packet, capability, clear_attributes, client_capabilities};
 use super::{Endpoint, SqlRefusal};
 use crate::evidence::{EvidenceError, Gate};
 use powerpole_chain::Kind;
@@ -98,7 +98,7 @@ async fn log_in(
     greeting.payload = read.without(capability::STRIPPED, &greeting.payload);
     greeting.write(&mut client).await?;
 
-    let request = Packet::read(&mut client).await?;
+    let mut request = Packet::read(&mut client).await?;
     let asked = client_capabilities(&request.payload).unwrap_or(0);
     if asked & capability::SSL == 0 || request.payload.len() != 32 {
         let text = "Connections using insecure transport are prohibited (PowerPole: add --ssl)";
@@ -107,9 +107,10 @@ async fn log_in(
             .await?;
         return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
     }
-    if asked & capability::STRIPPED != 0 {
+    if asked & capability::REFUSED != 0 {
         return Err(Trouble::Refused(SqlRefusal::Capability));
     }
+    clear_attributes(&mut request.payload);
     request.write(&mut server).await?;
     let mut server = endpoint
         .connector
@@ -117,11 +118,11 @@ async fn log_in(
         .await?;
     let mut client = endpoint.acceptor.accept(client).await?;
 
-    let login = Packet::read(&mut client).await?;
+    let mut login = Packet::read(&mut client).await?;
     let Some(read) = Login::parse(&login.payload) else {
         return Err(Trouble::Refused(SqlRefusal::OldLogin));
     };
-    if read.capabilities & capability::STRIPPED != 0 {
+    if read.capabilities & capability::REFUSED != 0 {
         return Err(Trouble::Refused(SqlRefusal::Capability));
     }
     let event = json!({
@@ -135,6 +136,7 @@ async fn log_in(
     endpoint
         .recorder
         .record_json(Kind::Event, whose.session, &event)?;
+    login.payload = read.without_attributes(login.payload);
     login.write(&mut server).await?;
     Ok((client, server))
 }

@@ -29,7 +29,12 @@ pub(crate) mod capability {
     pub(crate) const QUERY_ATTRIBUTES: u32 = 1 << 27;
     /// What is taken out of a server's greeting: compression hides statements from the record, a query's attributes
     /// hide where its text begins, and a connection's attributes are a text that a statement could be made from.
-    pub(crate) const STRIPPED: u32 = COMPRESS | ZSTD | QUERY_ATTRIBUTES | CONNECT_ATTRIBUTES;
+    pub(crate) const STRIPPED: u32 = REFUSED | CONNECT_ATTRIBUTES;
+    /// What a client that asks for it all the same does not get in with. Attributes of the connection, which some
+    /// clients send whatever the server offers, are taken out of what it says instead.
+    pub(crate) const REFUSED: u32 = COMPRESS | ZSTD | QUERY_ATTRIBUTES;
+    /// The authentication plugin's name is in the login.
+    pub(crate) const PLUGIN_AUTH: u32 = 1 << 19;
     /// Without these a login and a change of user have forms that are not read here.
     pub(crate) const NEEDED: u32 = PROTOCOL_41 | SECURE_CONNECTION;
 }
@@ -171,6 +176,8 @@ pub(crate) struct Login {
     pub(crate) user: String,
     /// The database that statements begin in; empty when none is named.
     pub(crate) database: String,
+    /// Where the attributes begin, if there are any.
+    attributes_at: usize,
 }
 
 impl Login {
@@ -192,17 +199,44 @@ impl Login {
         } else {
             length_encoded(rest)?
         };
-        let rest = rest.get(length..)?;
-        let database = match capabilities & capability::CONNECT_WITH_DB {
-            0 => String::new(),
-            _ => until_nul(rest),
+        let mut rest = rest.get(length..)?;
+        let mut text = |wanted: u32| {
+            if capabilities & wanted == 0 {
+                return Some(String::new());
+            }
+            let text = until_nul(rest);
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            rest = rest.get(end + 1..)?;
+            Some(text)
         };
+        let database = text(capability::CONNECT_WITH_DB)?;
+        // The last text may come without its NUL.
+        if capabilities & capability::CONNECT_ATTRIBUTES != 0 {
+            text(capability::PLUGIN_AUTH)?;
+        }
         Some(Self {
             capabilities,
             charset,
             user,
             database,
+            attributes_at: payload.len() - rest.len(),
         })
+    }
+
+    /// The login's payload without attributes of the connection.
+    pub(crate) fn without_attributes(&self, mut payload: Vec<u8>) -> Vec<u8> {
+        if self.capabilities & capability::CONNECT_ATTRIBUTES != 0 {
+            payload.truncate(self.attributes_at);
+            clear_attributes(&mut payload);
+        }
+        payload
+    }
+}
+
+/// Takes the wish for attributes out of an SSLRequest or a login.
+pub(crate) fn clear_attributes(payload: &mut [u8]) {
+    if let Some(bytes) = payload.first_chunk_mut::<4>() {
+        *bytes = (u32::from_le_bytes(*bytes) & !capability::CONNECT_ATTRIBUTES).to_le_bytes();
     }
 }
 
@@ -272,10 +306,19 @@ mod tests {
                 (login.user.as_str(), login.database.as_str(), login.charset),
                 ("alice", "orders", 45)
             );
-            for cut in 0..38 + authentication.len() {
+            for cut in 0..38 + authentication.len() + 7 {
                 assert_eq!(Login::parse(&payload[..cut]), None, "{cut}");
             }
         }
+        let said = whole(
+            capability::CONNECT_ATTRIBUTES | capability::PLUGIN_AUTH,
+            b"\x03abc",
+        );
+        let attributes = [&said[..], b"\x0b\x04_pid\x05SMUGG"].concat();
+        let login = Login::parse(&attributes).unwrap();
+        let mut plain = said.clone();
+        clear_attributes(&mut plain);
+        assert_eq!(login.without_attributes(attributes), plain);
         let mut old = whole(0, b"\x03abc");
         old[1] &= !2;
         assert_eq!(Login::parse(&old), None);
