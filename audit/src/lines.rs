@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// A line of the format with every byte escaped (`\u0041`) is shorter; what is longer is no record anyway.
 const LONGEST: usize = 264 << 10;
-const BLOCK: usize = 64 << 10;
+const BLOCK: usize = 32 << 10;
 const MOST_THREADS: usize = 2;
 
 #[derive(Deserialize)]

@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A decimal number in its only spelling: no sign, no leading zero, at most `max`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decimal(&mut self, max: u64) -> Option<u64> {
         if let [digit @ b'0'..=b'9', next, ..] = self.0
             && !next.is_ascii_digit()
@@ -72,6 +72,7 @@ impl<'a> Cursor<'a> {
         self.long_decimal(max)
     }
 
+    #[inline(always)]
     fn long_decimal(&mut self, max: u64) -> Option<u64> {
         let leading_zero = self.0.first() == Some(&b'0');
         let (mut digits, mut value) = self.digits();
@@ -89,20 +90,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// How many of the next eight bytes are digits, and the number that they spell.
-    #[inline]
+    #[inline(always)]
     fn digits(&self) -> (usize, u64) {
-        let mut chunk = [0; 8];
-        match self.0.first_chunk::<8>() {
-            Some(all) => chunk = *all,
-            None => {
-                for (slot, byte) in chunk.iter_mut().zip(self.0) {
-                    *slot = *byte;
-                }
-            }
-        }
+        let chunk = match self.0.first_chunk::<8>() {
+            Some(all) => u64::from_le_bytes(*all),
+            None => self.last_bytes(),
+        };
         // The first letter is the lowest byte. 0x76 lifts a value above 9 over 0x7f; a carry only reaches the bytes
         // behind one that is no digit, which do not count.
-        let values = u64::from_le_bytes(chunk) ^ 0x3030_3030_3030_3030;
+        let values = chunk ^ 0x3030_3030_3030_3030;
         let wrong = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
         let digits = (wrong.trailing_zeros() / 8) as usize;
         // Zeros before the digits, then neighbours are joined: tens, hundreds, ten thousands.
@@ -111,6 +107,16 @@ impl<'a> Cursor<'a> {
         number = (number & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
         number = (number & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32;
         (digits, number)
+    }
+
+    /// Fewer than eight bytes, then zeros.
+    #[cold]
+    fn last_bytes(&self) -> u64 {
+        let mut chunk = [0; 8];
+        for (slot, byte) in chunk.iter_mut().zip(self.0) {
+            *slot = *byte;
+        }
+        u64::from_le_bytes(chunk)
     }
 
     /// What stands before the next `"`, at most `max` bytes; the quote itself stays.

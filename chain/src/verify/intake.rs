@@ -137,10 +137,20 @@ impl Verifier {
 
     /// Lines that were reduced elsewhere, in their order.
     pub(super) fn take(&mut self, reduced: &mut Reduced) {
-        let mut specials = std::mem::take(&mut reduced.specials).into_iter().peekable();
-        for (place, node) in reduced.nodes().iter().enumerate() {
-            let special = specials.next_if(|(at, _)| *at == place);
-            self.record(node, special.map(|(_, special)| special));
+        let specials = std::mem::take(&mut reduced.specials);
+        let mut nodes = reduced.nodes().iter();
+        let mut taken = 0;
+        for (place, special) in specials {
+            for node in nodes.by_ref().take(place - taken) {
+                self.record(node);
+            }
+            if let Some(node) = nodes.next() {
+                self.special_record(node, special);
+            }
+            taken = place + 1;
+        }
+        for node in nodes {
+            self.record(node);
         }
         self.unreadable(reduced.unreadable);
         self.report.unsealed += reduced.frames;
@@ -160,37 +170,52 @@ impl Verifier {
         judge::judge(self)
     }
 
-    fn record(&mut self, node: &Node, special: Option<Special>) {
+    /// A record whose payload is nothing to the verifier.
+    #[inline(always)]
+    fn record(&mut self, node: &Node) {
+        if self.keep(node).is_some() {
+            self.go_on(node);
+        }
+    }
+
+    fn special_record(&mut self, node: &Node, special: Special) {
+        let Some(place) = self.keep(node) else { return };
+        match special {
+            Special::Genesis(signed) => self.consider_genesis(node, place, *signed),
+            Special::Control(mut control) => {
+                control.hash = node.hash;
+                control.place = Some(place);
+                self.store.insert_control(control);
+                self.consider_end(node.hash);
+            }
+            Special::Gap(gap) => self.store.insert_gap(node.hash, gap),
+        }
+        self.go_on(node);
+    }
+
+    /// Keeps what was not here yet.
+    #[inline(always)]
+    fn keep(&mut self, node: &Node) -> Option<Place> {
         self.record_lines += 1;
         let follows = self.store.is_tail(&node.previous)
             && !self.store.has_listed(&node.hash)
             && !self.given_up.may_hold(&node.hash);
         let place = if follows {
             self.store.follow(node)
-        } else if let Some(place) = self.out_of_order(node) {
-            place
         } else {
-            return;
+            self.out_of_order(node)?
         };
         if self.anchored.holds(&node.hash) {
             self.ready.insert((node.seq, node.hash));
         }
-        match special {
-            Some(Special::Genesis(signed)) => self.consider_genesis(node, place, *signed),
-            Some(Special::Control(mut control)) => {
-                control.hash = node.hash;
-                control.place = Some(place);
-                self.store.insert_control(control);
-                self.consider_end(node.hash);
-            }
-            Some(Special::Gap(gap)) => self.store.insert_gap(node.hash, gap),
-            None => {}
-        }
-        if self
-            .walk
-            .as_ref()
-            .is_some_and(|walk| walk.needs == node.hash)
-        {
+        Some(place)
+    }
+
+    /// Goes on with a walk that waited for this very record.
+    #[inline(always)]
+    fn go_on(&mut self, node: &Node) {
+        let awaited = self.walk.as_ref().map(|walk| &walk.needs);
+        if awaited == Some(&node.hash) {
             self.advance();
         }
     }

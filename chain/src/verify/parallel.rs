@@ -18,7 +18,7 @@ use super::{
 /// Records that one thread alone judges at once.
 const AT_ONCE: usize = 64;
 /// Blocks for each thread that may wait for their turn.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 /// Feeds every line of every block. `read` fills the block that it is given (what is in it is old) with whole lines,
 /// or says that there are no more; `open` takes a line out of what it travelled in, and every thread has a copy of it.

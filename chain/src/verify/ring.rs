@@ -4,10 +4,13 @@ use crate::{digest::Hash, kind::Kind};
 
 use super::node::Node;
 
-/// The last `limit` nodes of one sort, the oldest overwritten first.
-pub(super) struct Ring {
+/// So many nodes ahead what will be overwritten is asked for: by then it has long left the caches.
+const AHEAD: u64 = 8;
+
+/// The last nodes of one sort, the oldest overwritten first. The limit is the type's: dividing by a number that the
+/// compiler knows costs nothing.
+pub(super) struct Ring<const LIMIT: usize> {
     pub(super) slots: Vec<Node>,
-    limit: usize,
     /// How many were ever put in.
     pub(super) count: u64,
 }
@@ -20,26 +23,25 @@ pub(super) struct Overwritten {
     pub(super) gap: bool,
 }
 
-impl Ring {
-    pub(super) fn new(limit: usize) -> Ring {
+impl<const LIMIT: usize> Ring<LIMIT> {
+    pub(super) fn new() -> Ring<LIMIT> {
         Ring {
             slots: Vec::new(),
-            limit,
             count: 0,
         }
     }
 
     pub(super) fn slot_of(&self, count: u64) -> usize {
-        (count % self.limit as u64) as usize
+        (count % LIMIT as u64) as usize
     }
 
     pub(super) fn holds(&self, count: u64) -> bool {
-        count < self.count && count + self.limit as u64 >= self.count
+        count < self.count && count + LIMIT as u64 >= self.count
     }
 
     /// The count of what lies in this slot now.
     pub(super) fn count_of(&self, slot: usize) -> u64 {
-        let limit = self.limit as u64;
+        let limit = LIMIT as u64;
         let last = self.count.saturating_sub(1);
         last - (last % limit + limit - slot as u64) % limit
     }
@@ -59,21 +61,36 @@ impl Ring {
     pub(super) fn push(&mut self, node: &Node) -> Option<Overwritten> {
         let count = self.count;
         self.count += 1;
-        if self.slots.len() < self.limit {
-            // Room for all of them at once: pages that are never reached are never taken.
-            self.slots.reserve_exact(self.limit - self.slots.len());
+        if self.slots.len() < LIMIT {
+            let length = self.slots.len();
+            if length == self.slots.capacity() {
+                // Twice as much each time, and never more than there will be.
+                let more = length.max(64).min(LIMIT - length);
+                self.slots.reserve_exact(more);
+            }
             self.slots.push(*node);
             return None;
+        }
+        if let Some(soon) = self.slots.get(self.slot_of(count + AHEAD)) {
+            prefetch(soon);
         }
         let slot = self.slot_of(count);
         let old = self.slots.get_mut(slot)?;
         let overwritten = (!old.is_gone()).then(|| Overwritten {
             hash: old.hash,
-            count: count - self.limit as u64,
+            count: count - LIMIT as u64,
             proven: old.proven(),
             gap: old.kind == Kind::Gap,
         });
         *old = *node;
         overwritten
     }
+}
+
+#[inline]
+fn prefetch(node: &Node) {
+    #[cfg(target_arch = "x86_64")]
+    crate::vector::prefetch(node);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = node;
 }

@@ -62,8 +62,8 @@ pub(super) struct Place {
 pub(super) struct Store {
     spread: Spread,
     table: HashTable<u32>,
-    attached: Ring,
-    detached: Ring,
+    attached: Ring<ATTACHED>,
+    detached: Ring<WINDOW>,
     /// Attached nodes from this count on are not in the table.
     unlisted: u64,
     /// The last attached node's head.
@@ -84,8 +84,8 @@ impl Store {
         Store {
             spread: Spread::new(),
             table: HashTable::new(),
-            attached: Ring::new(ATTACHED),
-            detached: Ring::new(WINDOW),
+            attached: Ring::new(),
+            detached: Ring::new(),
             unlisted: 0,
             tail: None,
             run: 0,
@@ -260,22 +260,21 @@ impl Store {
     /// Takes a node whose head was looked for in vain. It is listed, as all others are.
     pub(super) fn insert(&mut self, node: &Node, attached: bool) -> Place {
         debug_assert_eq!(self.unlisted, self.attached.count);
-        let (ring, base) = if attached {
+        let (count, index, old) = if attached {
             if self.tail != Some(node.previous) {
                 self.run = self.attached.count;
             }
             self.tail = Some(node.hash);
             self.unlisted += 1;
-            (&mut self.attached, WINDOW)
+            let count = self.attached.count;
+            let index = self.attached.slot_of(count) + WINDOW;
+            (count, index as u32, self.attached.push(node))
         } else {
-            (&mut self.detached, 0)
+            let count = self.detached.count;
+            let index = self.detached.slot_of(count);
+            (count, index as u32, self.detached.push(node))
         };
-        let place = Place {
-            attached,
-            count: ring.count,
-        };
-        let index = (ring.slot_of(ring.count) + base) as u32;
-        let old = ring.push(node);
+        let place = Place { attached, count };
         if let Some(old) = old {
             self.overwritten(&old, attached);
         }
@@ -396,14 +395,23 @@ impl Store {
     }
 }
 
-fn slot<'a>(detached: &'a Ring, attached: &'a Ring, index: u32) -> Option<&'a Node> {
+fn slot<'a>(
+    detached: &'a Ring<WINDOW>,
+    attached: &'a Ring<ATTACHED>,
+    index: u32,
+) -> Option<&'a Node> {
     match (index as usize).checked_sub(WINDOW) {
         None => detached.slots.get(index as usize),
         Some(index) => attached.slots.get(index),
     }
 }
 
-fn slot_hash(detached: &Ring, attached: &Ring, index: u32, spread: Spread) -> u64 {
+fn slot_hash(
+    detached: &Ring<WINDOW>,
+    attached: &Ring<ATTACHED>,
+    index: u32,
+    spread: Spread,
+) -> u64 {
     slot(detached, attached, index).map_or(0, |node| spread.of(&node.hash))
 }
 
