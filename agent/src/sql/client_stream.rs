@@ -355,7 +355,7 @@ mod tests {
             let expected = vec![
                 (0, DATA | REDACTED, 20u32.to_be_bytes().to_vec()),
                 (1, 0, b"\x03SELECT 2".to_vec()),
-                (2, REDACTED, b"\x11mallory".to_vec()),
+                (2, REDACTED, b"\x11mallory\0db\0\0\0".to_vec()),
                 (2, DATA | REDACTED, 21u32.to_be_bytes().to_vec()),
                 (3, 0, b"\x03SELECT 3".to_vec()),
                 (3, DATA, b"data of LOAD DATA LOCAL".to_vec()),

@@ -15,7 +15,7 @@ async fn installed(server: &mut Server) -> Vec<String> {
         "SELECT * FROM powerpole.grantors ORDER BY 1, 2",
         "SELECT * FROM powerpole.ticket_keys ORDER BY 1",
         "SELECT * FROM powerpole.accounts ORDER BY 1",
-        "SELECT ROUTINE_NAME, MD5(ROUTINE_DEFINITION), DEFINER, SECURITY_TYPE, SQL_MODE FROM information_schema.ROUTINES \
+        "SELECT ROUTINE_NAME, SHA2(ROUTINE_DEFINITION, 256), DEFINER, SECURITY_TYPE, SQL_MODE FROM information_schema.ROUTINES \
          WHERE ROUTINE_SCHEMA = 'powerpole' ORDER BY 1",
         "SELECT EVENT_NAME, STATUS, DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'powerpole'",
         &format!("SHOW GRANTS FOR {DEFINER}"),

@@ -343,7 +343,7 @@ pub fn own(ticket: &Ticket) -> Vec<Value> {
     ]
 }
 
-async fn forward(from: &str, to: SocketAddr) -> u16 {
+pub async fn forward(from: &str, to: SocketAddr) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let from: SocketAddr = format!("{from}:0").parse().unwrap();

@@ -1,6 +1,7 @@
 //! What happens while accounts are open: schemas are made and dropped, PowerPole is installed again.
 
-use mysql_async::prelude::*;
+use mysql_async::{Conn, OptsBuilder, prelude::*};
+use powerpole_database::Dialect;
 
 use crate::support::*;
 
@@ -67,6 +68,52 @@ async fn installing_again_harms_no_open_account() {
             "{}: installed again with an account open: it goes on, is renewed and closed",
             server.name
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_has_the_limits_that_its_server_knows() {
+    on_each("limits of an account", |server| async move {
+        let ticket = open(&server, "READ", BASTION).await;
+        let mut owner = server.owner().await;
+        let shown: String = owner
+            .query_first(format!("SHOW CREATE USER 'alice'@'{BASTION}'"))
+            .await
+            .unwrap()
+            .unwrap();
+        let on_both = ["REQUIRE SSL", "MAX_USER_CONNECTIONS 8"];
+        let on_mysql = ["FAILED_LOGIN_ATTEMPTS 10", "PASSWORD_LOCK_TIME 1"];
+        let marker = format!(r#"ATTRIBUTE '{{"powerpole": "{}"}}'"#, ticket.request);
+        let mut wanted = on_both.to_vec();
+        if server.dialect == Dialect::MySql {
+            wanted.extend(on_mysql);
+            wanted.push(&marker);
+        }
+        for limit in wanted {
+            assert!(shown.contains(limit), "{}: {limit}: {shown}", server.name);
+        }
+
+        // Without TLS nobody gets in, and nobody gets in a ninth time.
+        let near = forward(BASTION, address(&server.owner)).await;
+        let plain = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(near)
+            .prefer_socket(false)
+            .user(Some("alice"))
+            .pass(Some(PASSWORD));
+        assert!(Conn::new(plain).await.is_err(), "{}", server.name);
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(server.login("alice", PASSWORD, BASTION).await.unwrap());
+        }
+        let ninth = server.login("alice", PASSWORD, BASTION).await;
+        assert!(ninth.is_err(), "{}", server.name);
+        drop(held);
+        let mut grantor = server.grantor(BASTION).await;
+        call(&mut grantor, "close_account", own(&ticket))
+            .await
+            .unwrap();
     })
     .await;
 }
