@@ -11,14 +11,27 @@ export CARGO_TARGET_DIR ?= $(POWERPOLE_CACHE)/target
 STAGE ?= stage
 AUTO ?=
 OUT ?=
+BENCH ?=
 BIN := .stage/bin
+GUARD := stage/install/guard.sh
+
+# What a target needs is made in the order in which it stands there, also by `make -j`: the guards come first.
+.NOTPARALLEL:
 
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: root name out
+root:
+	@$(GUARD) root
+name:
+	@$(GUARD) name "$(STAGE)"
+out:
+	@$(GUARD) out "$(OUT)"
+
 .PHONY: install
-install: ## Install what the stage needs: packages, databases, AWS stand-ins (asks nothing, says all)
+install: root ## Install what the stage needs: packages, databases, AWS stand-ins (asks nothing, says all)
 	@stage/install/all.sh
 
 .PHONY: build
@@ -26,23 +39,23 @@ build: ## Build the binaries into .stage/bin (first time: about 8 minutes on two
 	@stage/install/cargo.sh --bin $(BIN) build --locked --workspace
 
 .PHONY: image
-image: build ## Bake the stage's machine image (first time: about 2 minutes)
+image: root build ## Bake the stage's machine image (seconds; 70 more for its base, once)
 	@stage/install/image.sh --bin $(BIN)
 
 .PHONY: stage-up
-stage-up: install build image ## Bring the local stage up and leave it running
+stage-up: root name install build image ## Bring the local stage up and leave it running
 	@$(BIN)/powerpole-stage up --name "$(STAGE)"
 
 .PHONY: stage-down
-stage-down: ## Take the local stage down
-	@if [ -x $(BIN)/powerpole-stage ]; then $(BIN)/powerpole-stage down --name "$(STAGE)"; fi
+stage-down: root name ## Take the local stage down (STAGE=NAME, if it has a name of its own)
+	@program=$$($(GUARD) program "$(STAGE)"); "$$program" down --name "$(STAGE)"
 
 .PHONY: demo
-demo: install build image ## The main job by hand; AUTO=1 without hands, OUT=DIR keeps the evidence
+demo: root name out install build image ## The main job by hand; AUTO=1 without hands, OUT=DIR keeps the evidence
 	@$(BIN)/powerpole-stage demo --name "$(STAGE)" $(if $(AUTO),--auto) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: test
-test: lint unit e2e browser ## All tests
+test: root lint unit e2e browser ## All tests
 
 .PHONY: lint
 lint: ## Formatting, lints, directions of dependencies, shell scripts, licences
@@ -62,6 +75,11 @@ e2e: install build image ## The whole main job and the bad cases, end to end on 
 browser: install build image ## The workspace page in a real browser, judged by Slack's own libraries
 	@tests/browser.sh
 
+.PHONY: bench
+bench: ## Recording and verifying beside script, asciinema, tlog, sudo, journalctl: a table (10 minutes after building)
+	@tests/bench/run.sh $(BENCH)
+
 .PHONY: clean
-clean: stage-down ## Take the stage down and remove what this clone made (caches stay)
+clean: ## Remove what this clone made (caches stay); refused while a stage of it is up
+	@$(GUARD) none-up
 	@rm -rf .stage

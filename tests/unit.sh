@@ -73,17 +73,20 @@ run() {
 }
 
 owner_of_pair=mysql://root:$PAIR@10.77.0.1
+export POWERPOLE_TEST_PAIR_WRITER=$owner_of_pair:3316/ POWERPOLE_TEST_PAIR_READER=$owner_of_pair:3317/
+databases=''
 while IFS=$'\t' read -r package target folder binary; do
     if [ "$package $target" = "database test:server" ]; then
-        databases=$WORK/logs/tests-$((number + 1)).log
         run "$package" "$target" "$folder" "$binary" --skip replica:: "$@"
+        databases="$databases $WORK/logs/tests-$number.log"
         if [ $# = 0 ]; then
-            POWERPOLE_TEST_MYSQL=$owner_of_pair:3316/ POWERPOLE_TEST_MYSQL_REPLICA=$owner_of_pair:3317/ \
+            POWERPOLE_TEST_MYSQL=$POWERPOLE_TEST_PAIR_WRITER POWERPOLE_TEST_MYSQL_REPLICA=$POWERPOLE_TEST_PAIR_READER \
                 run "$package" "$target" "$folder" "$binary" replica::
             databases="$databases $WORK/logs/tests-$number.log"
         fi
     else
         run "$package" "$target" "$folder" "$binary" "$@"
+        case $package in agent | audit) databases="$databases $WORK/logs/tests-$number.log" ;; esac
     fi
 done <"$WORK/tests/TESTS.tsv"
 

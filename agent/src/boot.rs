@@ -2,9 +2,10 @@
 //!
 //! What a step brings up is put into [`Bastion`] at once, so that a later failure finds and closes it.
 
-use crate::account::{Account, Grantor};
+use crate::account::{Account, NoReader, Servers};
 use crate::broker::{Broker, BrokerConfig};
 use crate::clock::{self, BootTime};
+use crate::closing;
 use crate::config::Config;
 use crate::control::{Control, persist};
 use crate::evidence::{Evidence, EvidenceConfig, Recorder};
@@ -145,30 +146,33 @@ pub(crate) async fn boot(
     let evidence = &*bastion.evidence.insert(evidence);
     let recorder = evidence.recorder();
 
+    let access = &handoff.database;
+    let secret = steps
+        .take(
+            "grantor",
+            seconds(30),
+            handoff::grantor(&secrets, &access.grantor_secret, &handoff.grant.cluster),
+        )
+        .await?;
+    let (servers, grantor) =
+        Servers::of(secret, access.session).map_err(|error| Failure::of("grantor", &error))?;
     steps
         .take(
             "lockdown",
             seconds(20),
-            firewall::apply(config, handoff.database.port),
+            firewall::apply(config, &servers.ports()),
         )
         .await?;
     steps
         .take("mounts", seconds(20), async { mounts::close(config) })
         .await?;
 
-    let grantor: Grantor = steps
-        .take(
-            "grantor",
-            seconds(30),
-            handoff::grantor(&secrets, &handoff.database.grantor_secret),
-        )
-        .await?;
     let password = password::generate().map_err(|error| Failure::of("account", &error))?;
     let account = steps
         .take(
             "account",
             seconds(60),
-            Account::open(&handoff.database, grantor, &handoff.ticket, &password),
+            Account::open(&servers, grantor, &handoff.ticket, &password),
         )
         .await?;
     let account = &*bastion.account.insert(Arc::new(account));
@@ -181,7 +185,7 @@ pub(crate) async fn boot(
         .take(
             "sql_endpoint",
             seconds(20),
-            SqlEndpoint::start(config, &handoff.database, recorder.clone(), evidence.gate()),
+            SqlEndpoint::start(config, servers.session(), recorder.clone(), evidence.gate()),
         )
         .await?;
     let sql = &*bastion.sql.insert(sql);
@@ -227,7 +231,7 @@ pub(crate) async fn boot(
         .take(
             "timer",
             seconds(20),
-            crate::power::arm_timer(window.left + CLOSING_GRACE),
+            crate::power::arm_timer(window.left + closing::GRACE),
         )
         .await?;
     note(&recorder, "ready", &window.deadline.to_string())?;
@@ -246,9 +250,6 @@ fn note(recorder: &Recorder, event: &str, detail: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::of("evidence", &error))
 }
 
-/// What systemd grants the agent for closing after the deadline, before it powers off by itself.
-const CLOSING_GRACE: Duration = Duration::from_secs(90);
-
 /// Control answered `ready` without a deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("control named no deadline")]
@@ -257,6 +258,12 @@ struct NoDeadline;
 impl Coded for NoDeadline {
     fn code(&self) -> &'static str {
         "deadline_missing"
+    }
+}
+
+impl Coded for NoReader {
+    fn code(&self) -> &'static str {
+        "no_reader"
     }
 }
 

@@ -3,25 +3,36 @@
 //! Every part is bounded in time, and one that fails leaves a remark and does not keep the next from being
 //! done: the database's own event closes an account that we could not, and systemd powers off in any case.
 
+use crate::account::{Account, AccountError, Closed as AccountClosed, ReaderEnd};
 use crate::boot::{Bastion, Machine};
 use crate::clock;
 use crate::control::persist;
 use crate::failure::causes;
 use crate::ssm;
-use powerpole_chain::SealReason;
+use powerpole_chain::{Kind, SealReason};
 use powerpole_protocol::callback::{ChainHead, CloseReason, Closed};
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Longest time for ending sessions.
 const SESSIONS_LIMIT: Duration = Duration::from_secs(15);
-/// Longest time for closing the account; its lease of 180 s ends it otherwise.
-const ACCOUNT_LIMIT: Duration = Duration::from_secs(45);
+/// Longest time for closing the account; the database's own event goes on with it, its lease of 180 s at the latest.
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(20);
+/// How long readers get when the writer is done with the account: they see its drop within the replica lag.
+const READERS_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two tries to close the account.
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(2);
 /// Longest time for sealing, shipping and anchoring.
 const SEAL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for telling control.
 const CLOSED_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time for [`close`]: more than its parts may take together (amazon-ssm-agent 10 s, the recorder's endpoint
+/// 3 s, one more call to a reader, and the limits above), so that it ends one that has no bound of its own.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+/// What systemd's timer allows after the deadline: [`LIMIT`], [`CLOSED_LIMIT`] and a little more.
+pub(crate) const GRACE: Duration = Duration::from_secs(125);
 
 /// What the end left behind.
 #[derive(Debug, Default)]
@@ -36,6 +47,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// What is left of an end that took longer than [`LIMIT`].
+    pub(crate) fn broken_off() -> Self {
+        let mut report = Self::default();
+        report.remark(format!("closing did not end within {} s", LIMIT.as_secs()));
+        report
+    }
+
     fn remark(&mut self, text: String) {
         tracing::error!(remark = text, "closing did not go as it should");
         self.remarks.push(text);
@@ -109,6 +127,79 @@ async fn close_account(bastion: &mut Bastion, report: &mut Report) {
         return;
     };
     let start = clock::boottime();
+    let (over, give_up) = watch::channel(false);
+    // Readers from the start on: a writer that does not answer keeps no connection on a reader alive.
+    let mut readers = tokio::spawn({
+        let account = Arc::clone(&account);
+        async move { account.end_on_readers(give_up).await }
+    });
+    let writer = close_on_writer(&account, report).await;
+    let left = ACCOUNT_LIMIT.saturating_sub(clock::boottime().since(start));
+    let ended = match tokio::time::timeout(left.min(READERS_LIMIT), &mut readers).await {
+        Ok(ended) => ended,
+        Err(_elapsed) => {
+            over.send_replace(true);
+            readers.await
+        }
+    };
+    let readers = ended.unwrap_or_else(|error| {
+        report.remark(format!(
+            "connections on readers were not looked at: {error}"
+        ));
+        Vec::new()
+    });
+    for reader in &readers {
+        if let Err(error) = &reader.ended {
+            let (instance, why) = (&reader.instance, causes(error));
+            report.remark(format!(
+                "connections of the account on {instance} may live on: {why}"
+            ));
+        }
+    }
+    report.account_gone = writer.is_some() && all_ended(&account, &readers);
+    if let Some(evidence) = &bastion.evidence {
+        let event = account_event(&account, writer.as_ref(), &readers);
+        if let Err(error) = evidence.recorder().record_json(Kind::Event, 0, &event) {
+            report.remark(format!("the account's end was not recorded: {error}"));
+        }
+    }
+}
+
+/// Whether every reader that the handoff names is done.
+fn all_ended(account: &Account, readers: &[ReaderEnd]) -> bool {
+    readers.len() == account.readers() && readers.iter().all(|reader| reader.ended.is_ok())
+}
+
+/// What the chain keeps of the account's end.
+fn account_event(
+    account: &Account,
+    writer: Option<&AccountClosed>,
+    readers: &[ReaderEnd],
+) -> Value {
+    let readers: Vec<Value> = readers
+        .iter()
+        .map(|reader| {
+            let (killed, why) = match &reader.ended {
+                Ok(killed) => (Some(*killed), None),
+                Err(error) => (None, Some(causes(error))),
+            };
+            let ms = u64::try_from(reader.took.as_millis()).unwrap_or(u64::MAX);
+            json!({"instance": reader.instance, "gone": reader.ended.is_ok(), "connections_killed": killed, "why": why, "ms": ms})
+        })
+        .collect();
+    json!({
+        "event": "account_closed",
+        "account": account.name_host(),
+        "gone": writer.is_some(),
+        "connections_killed": writer.map(|closed| closed.connections_killed),
+        "closed_at": writer.map(|closed| closed.closed_at),
+        "reason": writer.map(|closed| closed.reason.as_str()),
+        "readers": readers,
+    })
+}
+
+async fn close_on_writer(account: &Account, report: &mut Report) -> Option<AccountClosed> {
+    let start = clock::boottime();
     loop {
         let left = ACCOUNT_LIMIT.saturating_sub(clock::boottime().since(start));
         match tokio::time::timeout(left, account.close()).await {
@@ -117,8 +208,12 @@ async fn close_account(bastion: &mut Bastion, report: &mut Report) {
                     connections_killed = closed.connections_killed,
                     "the account is gone"
                 );
-                report.account_gone = true;
-                return;
+                return Some(closed);
+            }
+            // The database has the account in hand: it is locked, and the event goes on with what is left.
+            Ok(Err(error @ AccountError::NotGone { .. })) => {
+                report.remark(format!("the database goes on closing: {error}"));
+                return None;
             }
             Ok(Err(error)) if left > ACCOUNT_PAUSE => {
                 tracing::warn!(
@@ -132,11 +227,11 @@ async fn close_account(bastion: &mut Bastion, report: &mut Report) {
                     "the account was not closed, its lease ends it: {}",
                     causes(&error)
                 ));
-                return;
+                return None;
             }
             Err(_elapsed) => {
                 report.remark("the account was not closed in time, its lease ends it".to_owned());
-                return;
+                return None;
             }
         }
     }
@@ -194,4 +289,52 @@ fn message(reason: CloseReason) -> &'static str {
 /// A hash as the ledger spells it.
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Servers, tests as trial};
+    use powerpole_protocol::secret::Secret;
+
+    #[tokio::test]
+    async fn a_reader_that_cannot_be_reached_is_no_success_and_keeps_nothing_from_being_done() {
+        let _turn = trial::turn().await;
+        let Some((target, mut owner)) = trial::server("POWERPOLE_TEST_MYSQL").await else {
+            return;
+        };
+        let password = Secret::new("vN3pR8sW1xZ5bD7fH0jL2kM4".into());
+        let ticket = trial::ticket(&mut owner).await;
+        let readers = [trial::nowhere(&target)];
+        let servers = Servers::trial(&target, &readers, None);
+        let account = Account::open(&servers, trial::grantor(), &ticket, &password)
+            .await
+            .unwrap();
+        let account = Arc::new(account);
+        let mut bastion = Bastion {
+            account: Some(Arc::clone(&account)),
+            ..Bastion::default()
+        };
+        let mut report = Report::default();
+        close_account(&mut bastion, &mut report).await;
+        assert!(!report.account_gone);
+        assert!(
+            matches!(&report.remarks[..], [remark] if remark.contains(":1 may live on")),
+            "{:?}",
+            report.remarks
+        );
+        let closed = account.close().await.unwrap();
+        assert_eq!(closed.reason, "asked", "the writer's part was done");
+        let end = ReaderEnd {
+            instance: "reader:3306".to_owned(),
+            ended: Ok(2),
+            took: Duration::from_millis(80),
+        };
+        let event = account_event(&account, Some(&closed), &[end]);
+        assert_eq!(event["gone"], true);
+        assert_eq!(
+            event["readers"],
+            json!([{"instance": "reader:3306", "gone": true, "connections_killed": 2, "why": null, "ms": 80}])
+        );
+    }
 }

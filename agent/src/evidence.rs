@@ -4,20 +4,23 @@
 //! a session sends. Never lets a record be acknowledged that would not survive the process, and never reports a
 //! success for evidence that was lost: what cannot be kept closes the [`Gate`], and with it every session.
 
-mod anchor;
-mod cloudwatch;
+pub(crate) mod anchor;
+pub(crate) mod cloudwatch;
 mod error;
 mod frame;
-mod keeper;
-mod progress;
+pub(crate) mod keeper;
+pub(crate) mod keys;
+mod position;
+pub(crate) mod progress;
 mod recorder;
 mod s3;
 mod sealer;
-mod shipper;
-mod spool;
+mod segment;
+pub(crate) mod shipper;
+pub(crate) mod spool;
 mod sts;
-mod tail;
-mod time;
+pub(crate) mod tail;
+pub(crate) mod time;
 
 pub(crate) use error::EvidenceError;
 pub(crate) use keeper::SealOutcome;
@@ -53,8 +56,10 @@ pub(crate) struct EvidenceConfig {
     pub(crate) genesis: Genesis,
 }
 
-/// Sealed bytes that may wait for CloudWatch before sessions freeze.
+/// Bytes that may wait in the spool, for the sealer or for CloudWatch, before sessions freeze.
 const MAX_WAITING_BYTES: u64 = 256 << 20;
+// What was shipped and is still kept is little beside it.
+const _: () = assert!(spool::SEGMENT_BYTES * 8 < MAX_WAITING_BYTES);
 /// How long CloudWatch and S3 may take for the genesis, each.
 const BEGIN_WITHIN: Duration = Duration::from_secs(25);
 /// How long the end of the chain may take to be shipped and anchored.
@@ -74,13 +79,14 @@ impl Evidence {
         config: EvidenceConfig,
         aws: &SdkConfig,
     ) -> Result<Self, EvidenceError> {
-        let unlocked = sealer::lock_memory().err();
+        let unlocked = keys::lock_memory().err();
         let identity = sts::caller_identity(aws).await?;
         let anchor_prefix = format!("{}/{}/", identity.user_id, config.genesis.request);
         let logs = CloudWatchStream::new(aws, &config.places.log_group, &config.places.log_stream);
         let keeper = Keeper::begin(
             KeeperConfig {
                 spool_dir: config.spool_dir.clone(),
+                segment_bytes: spool::SEGMENT_BYTES,
                 genesis: config.genesis,
                 anchor_prefix,
                 patience: Patience {

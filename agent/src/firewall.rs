@@ -1,9 +1,10 @@
 //! The bastion's own packet filter, by uid: what the operator's processes may reach is the recorder's database
-//! endpoint and nothing else, and instance metadata is root's alone. The database's port is the agent's alone, by
-//! its group: amazon-ssm-agent runs as root, and a port-forwarding session dials from there.
+//! endpoint and nothing else, and instance metadata is root's alone. The ports of the database's servers are the
+//! agent's alone, by its group: amazon-ssm-agent runs as root, and a port-forwarding session dials from there.
 
 use crate::config::Config;
 use crate::failure::Coded;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
@@ -45,7 +46,10 @@ impl Coded for FirewallError {
 ///
 /// # Errors
 /// When a user is missing or the kernel does not take the rules; nothing has changed then.
-pub(crate) async fn apply(config: &Config, database_port: u16) -> Result<(), FirewallError> {
+pub(crate) async fn apply(
+    config: &Config,
+    database_ports: &BTreeSet<u16>,
+) -> Result<(), FirewallError> {
     let agent = rustix::process::getegid().as_raw();
     if agent == 0 {
         return Err(FirewallError::NoGroup);
@@ -55,7 +59,7 @@ pub(crate) async fn apply(config: &Config, database_port: u16) -> Result<(), Fir
         ssm: uid(&config.ssm_user)?,
         agent,
     };
-    load(&rules(who, config.sql_listen, database_port)).await
+    load(&rules(who, config.sql_listen, database_ports)).await
 }
 
 /// Whom the filter knows.
@@ -103,7 +107,7 @@ async fn load(rules: &str) -> Result<(), FirewallError> {
 
 /// The rules' text. Nothing is forwarded; nothing comes in but answers, the loopback's own traffic and what an
 /// address needs to be had (DHCP, neighbour discovery, path MTU).
-fn rules(who: Who, endpoint: SocketAddr, database_port: u16) -> String {
+fn rules(who: Who, endpoint: SocketAddr, database_ports: &BTreeSet<u16>) -> String {
     let Who {
         operator,
         ssm,
@@ -111,6 +115,8 @@ fn rules(who: Who, endpoint: SocketAddr, database_port: u16) -> String {
     } = who;
     let family = if endpoint.is_ipv4() { "ip" } else { "ip6" };
     let (address, port) = (endpoint.ip(), endpoint.port());
+    let database_ports: Vec<String> = database_ports.iter().map(u16::to_string).collect();
+    let database_ports = database_ports.join(", ");
     let mut text = String::from("table inet powerpole\ndelete table inet powerpole\n");
     // Writing to a String cannot fail.
     let _ = write!(
@@ -126,7 +132,7 @@ fn rules(who: Who, endpoint: SocketAddr, database_port: u16) -> String {
     meta skuid {ssm} reject with icmpx admin-prohibited
     ip daddr 169.254.169.254 meta skuid != 0 reject with icmpx admin-prohibited
     ip6 daddr fd00:ec2::254 meta skuid != 0 reject with icmpx admin-prohibited
-    oif != lo tcp dport {database_port} meta skgid != {agent} reject with icmpx admin-prohibited
+    oif != lo tcp dport {{ {database_ports} }} meta skgid != {agent} reject with icmpx admin-prohibited
   }}
   chain input {{
     type filter hook input priority filter; policy drop;
@@ -160,13 +166,14 @@ mod tests {
 
     #[test]
     fn the_operator_reaches_the_endpoint_and_metadata_is_roots() {
-        let rules = rules(WHO, SocketAddr::from(([127, 0, 0, 1], 3306)), 3306);
+        let endpoint = SocketAddr::from(([127, 0, 0, 1], 3306));
+        let rules = rules(WHO, endpoint, &BTreeSet::from([3306, 3308]));
         for line in [
             "meta skuid 1002 jump operator",
             "ip daddr 127.0.0.1 tcp dport 3306 accept\n    reject",
             "meta skuid 1001 reject",
             "ip daddr 169.254.169.254 meta skuid != 0 reject",
-            "oif != lo tcp dport 3306 meta skgid != 1000 reject",
+            "oif != lo tcp dport { 3306, 3308 } meta skgid != 1000 reject",
             "policy drop;",
         ] {
             assert!(rules.contains(line), "{line}");
@@ -197,7 +204,11 @@ mod tests {
             .args(["--net", "bash", "-c", script])
             .env(
                 "RULES",
-                rules(WHO, SocketAddr::from(([127, 0, 0, 1], 3306)), 3308),
+                rules(
+                    WHO,
+                    SocketAddr::from(([127, 0, 0, 1], 3306)),
+                    &BTreeSet::from([3306, 3308]),
+                ),
             )
             .output();
         let Some(output) = output

@@ -1,13 +1,14 @@
-//! Fetching the handoff: read it once, delete it, and go on only when it is gone.
+//! Fetching the handoff: read it once, delete it, and go on only when it is gone. Then the grantor's secret.
 //!
 //! The only file of the agent that talks to Secrets Manager.
 
-use crate::account::Grantor;
 use crate::clock;
 use crate::failure::{Coded, causes};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
+use powerpole_protocol::grantor::{GrantorError, GrantorSecret};
 use powerpole_protocol::handoff::HandoffError;
+use powerpole_protocol::id::{ClusterId, GrantorSecretName};
 use powerpole_protocol::secret::Secret;
 use std::time::Duration;
 
@@ -34,9 +35,9 @@ pub(crate) enum SecretError {
     /// What was read is not a handoff for this bastion.
     #[error(transparent)]
     Handoff(HandoffError),
-    /// The grantor's credential is not of its form.
-    #[error("the grantor's secret is not {{\"username\": …, \"password\": …}}")]
-    Grantor,
+    /// The grantor's secret cannot be used.
+    #[error(transparent)]
+    Grantor(GrantorError),
 }
 
 impl Coded for SecretError {
@@ -49,7 +50,8 @@ impl Coded for SecretError {
             Self::Handoff(HandoffError::Malformed { .. } | HandoffError::Version(_)) => {
                 "handoff_malformed"
             }
-            Self::Grantor => "grantor_malformed",
+            Self::Grantor(GrantorError::OtherCluster { .. }) => "grantor_of_another_cluster",
+            Self::Grantor(_) => "grantor_malformed",
         }
     }
 }
@@ -113,19 +115,22 @@ pub(crate) async fn delete(
     }
 }
 
-/// Reads the grantor's credential.
+/// Reads the grantor's secret of this cluster.
 ///
 /// # Errors
-/// When it cannot be read or is not of its form.
-pub(crate) async fn grantor(client: &Client, name: &str) -> Result<Grantor, SecretError> {
-    let secret = read(client, name)
+/// When it cannot be read, is not of its form or is another cluster's.
+pub(crate) async fn grantor(
+    client: &Client,
+    name: &GrantorSecretName,
+    cluster: &ClusterId,
+) -> Result<GrantorSecret, SecretError> {
+    let secret = read(client, name.as_str())
         .await?
         .ok_or_else(|| SecretError::Service {
-            what: "read the grantor's credential",
+            what: "read the grantor's secret",
             message: format!("there is no secret {name}"),
         })?;
-    // serde_json's message may quote the secret, so it is not passed on.
-    serde_json::from_str(secret.expose()).map_err(|_| SecretError::Grantor)
+    GrantorSecret::parse(&secret, cluster).map_err(SecretError::Grantor)
 }
 
 async fn read(client: &Client, name: &str) -> Result<Option<Secret>, SecretError> {

@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 const PASS: Duration = Duration::from_millis(500);
 /// Longest time for telling control that the boot failed.
 const FAILED_LIMIT: Duration = Duration::from_secs(60);
+/// How often the watchdog (30 s) hears of an end that takes its time.
+const ALIVE: Duration = Duration::from_secs(5);
 /// How often open advisories are counted anew.
 const ADVISORIES_EVERY: Duration = Duration::from_secs(3600);
 
@@ -55,14 +57,38 @@ async fn live(config: Config, steps: &mut Steps) -> Result<(), Failure> {
     match boot::boot(&machine, &mut bastion, steps).await {
         Ok(window) => {
             let reason = keep(&machine, &bastion, window).await;
-            let report = closing::close(&machine, &mut bastion, reason).await;
-            closing::tell(&machine, reason, report).await;
+            let report = end(&machine, &mut bastion, reason).await;
+            alive(closing::tell(&machine, reason, report)).await;
             Ok(())
         }
         Err(failure) => {
-            let _report: Report = closing::close(&machine, &mut bastion, CloseReason::Failed).await;
+            let _report: Report = end(&machine, &mut bastion, CloseReason::Failed).await;
             tell_failure(&machine, &failure, steps).await;
             Err(failure)
+        }
+    }
+}
+
+/// Closes all that is up, within [`closing::LIMIT`] whatever a part does: a database that does not answer must cost the
+/// chain its seal as little as an operator's query that cannot be killed.
+async fn end(machine: &Machine, bastion: &mut Bastion, reason: CloseReason) -> Report {
+    let closing = closing::close(machine, bastion, reason);
+    match tokio::time::timeout(closing::LIMIT, alive(closing)).await {
+        Ok(report) => report,
+        Err(_elapsed) => Report::broken_off(),
+    }
+}
+
+/// Tells systemd's watchdog that bounded work beside which nobody looks is no hang.
+async fn alive<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut every = tokio::time::interval(ALIVE);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = every.tick() => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
         }
     }
 }

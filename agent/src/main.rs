@@ -15,6 +15,7 @@ mod evidence;
 mod failure;
 mod firewall;
 mod handoff;
+mod hardening;
 mod imds;
 mod lifecycle;
 mod mounts;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> anyhow::Result<()> {
+    hardening::keep_memory_private()?;
     let config = config::load(&cli.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -3,6 +3,7 @@
 pub(crate) mod pty;
 pub(crate) mod relay;
 pub(crate) mod shell;
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -6,22 +6,26 @@
 //! through, and nobody but the operator's uid.
 //!
 //! Passed as they are: LOAD DATA LOCAL (its data is recorded like a statement), prepared statements, multiple
-//! statements, large packets. Taken out of the server's greeting: compression, and query attributes, so that a
-//! statement's record begins with its text.
+//! statements, large packets. Taken out of the server's greeting: compression, query attributes, so that a
+//! statement's record begins with its text, and connection attributes, from which a statement could be made. Not
+//! passed: XA PREPARE, whose branch would outlive the account.
 
 mod answers;
 mod client_stream;
 mod connection;
 mod packet;
 mod peer;
+mod sock_diag;
 mod tls;
+mod xa;
 
+use crate::account::DatabaseTarget;
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
 use connection::Trouble;
+use peer::Client;
 use powerpole_chain::Kind;
-use powerpole_protocol::handoff::DatabaseTarget;
 use serde_json::json;
 use std::fmt;
 use std::io;
@@ -56,6 +60,9 @@ pub(crate) enum SqlError {
     /// The image has no such user.
     #[error("there is no user {0}")]
     NoUser(String),
+    /// The kernel does not tell whose a connection is.
+    #[error("cannot learn whose a connection is")]
+    Peers(#[source] io::Error),
 }
 
 impl Coded for SqlError {
@@ -64,6 +71,7 @@ impl Coded for SqlError {
             Self::Listen { .. } => "sql_listen",
             Self::Tls(_) => "sql_tls",
             Self::NoUser(_) => "user_missing",
+            Self::Peers(_) => "sql_peers",
         }
     }
 }
@@ -78,9 +86,13 @@ pub(crate) enum SqlRefusal {
     /// The client asked for no TLS.
     ClientWithoutTls,
     /// The client asked for what was taken out of the greeting.
-    Compression,
+    Capability,
+    /// The client's login has a form that is not read here.
+    OldLogin,
     /// The client is not the operator's process.
     OtherUser(Option<u32>),
+    /// The client is a process of the operator that belongs to no login.
+    NoLogin,
 }
 
 impl SqlRefusal {
@@ -89,8 +101,10 @@ impl SqlRefusal {
             Self::ByServer => "sql_by_server",
             Self::ServerWithoutTls => "sql_server_without_tls",
             Self::ClientWithoutTls => "sql_client_without_tls",
-            Self::Compression => "sql_compression",
+            Self::Capability => "sql_capability",
+            Self::OldLogin => "sql_old_login",
             Self::OtherUser(_) => "sql_other_user",
+            Self::NoLogin => "sql_no_login",
         }
     }
 }
@@ -98,6 +112,33 @@ impl SqlRefusal {
 impl fmt::Display for SqlRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+/// Whose connections are served, and how the client of one is found.
+#[derive(Debug, Clone, Copy)]
+struct Clients {
+    operator_uid: u32,
+    find: fn(SocketAddr, SocketAddr) -> io::Result<Option<Client>>,
+}
+
+impl Clients {
+    /// The login that made a connection; who is not in one is refused.
+    fn login(self, client: &TcpStream, peer: SocketAddr) -> Result<u32, SqlRefusal> {
+        let found = client.local_addr().and_then(|own| (self.find)(peer, own));
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "the kernel does not say whose a connection is");
+                None
+            }
+        };
+        match found {
+            Some(client) if client.uid == self.operator_uid => {
+                client.login.ok_or(SqlRefusal::NoLogin)
+            }
+            other => Err(SqlRefusal::OtherUser(other.map(|client| client.uid))),
+        }
     }
 }
 
@@ -109,7 +150,7 @@ struct Endpoint {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
     server_name: ServerName<'static>,
-    operator_uid: u32,
+    clients: Clients,
     statements: AtomicU64,
     connections: AtomicU32,
 }
@@ -138,12 +179,17 @@ impl SqlEndpoint {
             .flatten()
             .map(|user| user.uid.as_raw())
             .ok_or_else(|| SqlError::NoUser(config.operator_user.clone()))?;
-        Self::start_for(config.sql_listen, operator_uid, target, recorder, gate).await
+        peer::probe().map_err(SqlError::Peers)?;
+        let clients = Clients {
+            operator_uid,
+            find: peer::client_of,
+        };
+        Self::start_for(config.sql_listen, clients, target, recorder, gate).await
     }
 
     async fn start_for(
         listen: SocketAddr,
-        operator_uid: u32,
+        clients: Clients,
         target: &DatabaseTarget,
         recorder: Recorder,
         gate: watch::Receiver<Gate>,
@@ -163,7 +209,7 @@ impl SqlEndpoint {
             acceptor,
             connector,
             server_name,
-            operator_uid,
+            clients,
             statements: AtomicU64::new(0),
             connections: AtomicU32::new(0),
         });
@@ -232,28 +278,22 @@ async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, mut stop: watch::
 impl Endpoint {
     async fn attend(&self, client: TcpStream, peer: SocketAddr) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let found = client
-            .local_addr()
-            .and_then(|own| peer::client_of(peer, own))
-            .ok()
-            .flatten();
-        let uid = found.map(|client| client.uid);
-        let session = found.map_or(0, peer::Client::session);
-        let outcome = if uid == Some(self.operator_uid) {
-            connection::serve(self, connection::Whose { number, session }, client).await
-        } else {
-            Err(Trouble::Refused(SqlRefusal::OtherUser(uid)))
+        let login = self.clients.login(&client, peer);
+        let session = login.unwrap_or(0);
+        let uid = match login {
+            Err(SqlRefusal::OtherUser(uid)) => uid,
+            _ => Some(self.clients.operator_uid),
+        };
+        let outcome = match login {
+            Ok(_) => connection::serve(self, connection::Whose { number, session }, client).await,
+            Err(refusal) => Err(Trouble::Refused(refusal)),
         };
         let recorded = match &outcome {
             Ok(()) => self.note(number, session, "sql_closed", None),
             Err(Trouble::Refused(refusal)) => {
-                tracing::warn!(
-                    connection = number,
-                    code = refusal.code(),
-                    ?uid,
-                    "connection refused"
-                );
-                let record = json!({"code": refusal.code(), "connection": number, "uid": uid});
+                let code = refusal.code();
+                tracing::warn!(connection = number, code, ?uid, "connection refused");
+                let record = json!({"code": code, "connection": number, "uid": uid});
                 self.recorder.record_json(Kind::Refusal, session, &record)
             }
             Err(trouble) => self.note(number, session, "sql_closed", Some(trouble.to_string())),

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::process::Command;
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// Longest time for systemctl; what it asked for goes on without it.
+const UNIT_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time for one look with ssm-cli.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -86,11 +88,14 @@ async fn systemctl(verb: &'static str, unit: &str) -> Result<(), SsmError> {
         unit: unit.to_owned(),
         message,
     };
-    let output = Command::new("/usr/bin/systemctl")
+    let mut command = Command::new("/usr/bin/systemctl");
+    command
         .args([verb, unit])
         .stdin(Stdio::null())
-        .output()
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(UNIT_LIMIT, command.output())
         .await
+        .map_err(|_| failed(format!("no answer within {} s", UNIT_LIMIT.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         Ok(())

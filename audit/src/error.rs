@@ -30,6 +30,10 @@ pub(crate) enum CheckError {
     NoItem { table: String, request: String },
     #[error("the ledger item has no {0}")]
     NoAttribute(&'static str),
+    #[error(
+        "this request never had a bastion (state {state}): there is no evidence to export or verify"
+    )]
+    NoBastion { state: String },
 }
 
 impl CheckError {
@@ -46,6 +50,7 @@ impl CheckError {
             CheckError::Aws { .. } => "aws",
             CheckError::NoItem { .. } => "ledger-no-item",
             CheckError::NoAttribute(_) => "ledger-no-attribute",
+            CheckError::NoBastion { .. } => "no-bastion",
         }
     }
 

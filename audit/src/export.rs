@@ -19,6 +19,17 @@ pub(crate) const ANCHORS: &str = "ANCHORS.jsonl";
 /// Redaction manifests.
 pub(crate) const REDACTIONS: &str = "REDACTIONS.jsonl";
 
+/// Refuses a directory that has one of the files already, before any of them is made.
+pub(crate) fn ensure_new(directory: &Path) -> Result<(), CheckError> {
+    for name in [LEDGER, ANCHORS, LINES] {
+        let path = directory.join(name);
+        if path.exists() {
+            return Err(CheckError::Exists { path });
+        }
+    }
+    Ok(())
+}
+
 /// A file that is being written and never replaces another one.
 pub(crate) struct NewFile {
     path: PathBuf,

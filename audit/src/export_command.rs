@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use crate::{
     aws::{self, bucket::LONGEST_ANCHOR},
     error::CheckError,
-    export::{ANCHORS, LEDGER, LINES, NewFile, event_line},
+    export::{ANCHORS, LEDGER, LINES, NewFile, ensure_new, event_line},
     verify_command::{AwsArgs, Places},
 };
 
@@ -22,6 +22,7 @@ pub(crate) struct Args {
 
 /// Writes the three files.
 pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
+    ensure_new(&args.out)?;
     let settings = aws::settings().await;
     let item = aws::table::read_item(&settings, &args.aws.table()?, &args.request).await?;
     let places = Places::find(&args.aws, &item)?;

@@ -2,7 +2,9 @@
 
 use data_encoding::HEXLOWER;
 use powerpole_chain::{Kind, verify::Report};
+use powerpole_protocol::text::is_unseen;
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 
 /// The object as one line.
 pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
@@ -50,7 +52,7 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
         .could_not_check
         .is_none()
         .then(|| report.verdict.word());
-    json!({
+    let object = json!({
         "v": 1,
         "verdict": verdict,
         "exit": exit,
@@ -88,6 +90,35 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
         },
         "silences": report.silences,
         "retimed": report.retimed,
-    })
-    .to_string()
+    });
+    spell(&object)
+}
+
+/// A value as one line, with every character that is not seen as an escape: it is read in terminals, too.
+pub(crate) fn spell(value: &Value) -> String {
+    // Outside of strings JSON is ASCII without control characters, so what is replaced stands in a string.
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        if is_unseen(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_escaped_and_reads_back_as_it_was() {
+        let value = json!({"a\u{202e}": "b\u{1b}\u{2066}\u{e0041}é"});
+        let line = spell(&value);
+        assert!(!line.chars().any(is_unseen), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
 }

@@ -2,10 +2,34 @@
 
 use data_encoding::HEXLOWER;
 use powerpole_chain::{Hash, verify::LedgerFacts};
-use powerpole_protocol::ledger::{COUNTER_KEY, attribute};
+use powerpole_protocol::ledger::{COUNTER_KEY, State, attribute};
 use serde_json::{Map, Value};
 
 use crate::error::CheckError;
+
+/// Facts that are texts.
+const TEXTS: [&str; 13] = [
+    attribute::REQUEST,
+    attribute::OPERATOR,
+    attribute::PRINCIPAL,
+    attribute::APPROVER,
+    attribute::APPROVED_AT,
+    attribute::REASON,
+    attribute::CLUSTER,
+    attribute::LEVEL,
+    attribute::INSTANCE,
+    attribute::LOG_GROUP,
+    attribute::LOG_STREAM,
+    attribute::ACCOUNT,
+    attribute::STATE,
+];
+
+fn had_bastion(state: State) -> bool {
+    match state {
+        State::Launching | State::Booting | State::Ready | State::Closed | State::Failed => true,
+        State::Requested | State::Denied | State::Lapsed | State::Approved => false,
+    }
+}
 
 /// One item: attribute name → typed value.
 #[derive(Clone, Debug)]
@@ -102,8 +126,28 @@ impl Item {
         Ok(Some(hash))
     }
 
+    /// A fact of another type must not pass for absent, and a request that never had a bastion has no evidence.
+    fn fit(&self) -> Result<(), CheckError> {
+        let wrong = |detail: String| CheckError::Ledger {
+            path: "the ledger item".to_owned(),
+            detail,
+        };
+        for name in TEXTS {
+            if self.0.contains_key(name) && self.text(name).is_none() {
+                return Err(wrong(format!("{name} is not a text")));
+            }
+        }
+        match self.text(attribute::STATE) {
+            Some(state) if !State::parse(&state).is_some_and(had_bastion) => Err(wrong(format!(
+                "a request that is {state} had no bastion, so there is nothing to verify"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What the chain is compared with.
     pub(crate) fn facts(&self) -> Result<LedgerFacts, CheckError> {
+        self.fit()?;
         let pair = |seq: &'static str, head: Option<Hash>| match (self.number(seq), head) {
             (Some(seq), Some(head)) => Ok(Some((seq, head))),
             (None, None) => Ok(None),
@@ -168,6 +212,19 @@ mod tests {
         assert_eq!(item.facts().unwrap_err().code(), "ledger-form");
         let item = Item::parse("x", br#"{"latest_seq":{"N":"4"}}"#).unwrap();
         assert_eq!(item.facts().unwrap_err().code(), "ledger-no-attribute");
+    }
+
+    #[test]
+    fn a_denied_request_and_a_fact_of_another_type_are_no_ledger_to_compare_with() {
+        for text in [
+            r#"{"state":{"S":"DENIED"}}"#,
+            r#"{"state":{"S":"LATER"}}"#,
+            r#"{"approver":{"N":"5"}}"#,
+            r#"{"level":{"X":"READ"}}"#,
+        ] {
+            let item = Item::parse("x", text.as_bytes()).unwrap();
+            assert_eq!(item.facts().unwrap_err().code(), "ledger-form", "{text}");
+        }
     }
 
     #[test]

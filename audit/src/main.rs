@@ -30,8 +30,8 @@ const USAGE: u8 = 64;
     version,
     about = "Verify and export the evidence of PowerPole's sessions; install its side of a database",
     after_help = "A first look:\n  \
-        powerpole export req-… --out evidence   fetches a request's lines, ledger item and anchors\n  \
-        powerpole verify evidence               says what they prove, without AWS\n\n\
+        powerpole export req-… --out DIR   fetches a request's lines, ledger item and anchors\n  \
+        powerpole verify DIR               says what they prove, without AWS\n\n\
         Region, credentials and endpoints are those of the AWS command line."
 )]
 struct Cli {
@@ -47,7 +47,7 @@ enum Command {
     Export(export_command::Args),
     /// Say which requests there were, that none was left out, and what became of each
     Rolls(rolls_command::Args),
-    /// What the owner of a cluster installs once: print, apply, check or remove it
+    /// What the owner of a cluster installs once: install, check, uninstall
     Database(database_command::Args),
 }
 
@@ -88,11 +88,11 @@ async fn run(command: Command) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if error.is_usage() {
-                eprintln!("error: {}", error::chain(&error));
+                eprintln!("error: {}", text::plain(&error::chain(&error)));
                 eprintln!("Try `powerpole help` or `powerpole verify --help`.");
                 return ExitCode::from(USAGE);
             }
-            eprintln!("{failed}: {}", error::chain(&error));
+            eprintln!("{failed}: {}", text::plain(&error::chain(&error)));
             eprintln!("code: {}", error.code());
             ExitCode::from(2)
         }

@@ -16,6 +16,7 @@ use crate::{
     ledger::{self, Item},
     object,
     rolls::{FOLDER, Rolls},
+    text::plain,
     verify_command::AwsArgs,
 };
 
@@ -74,7 +75,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         rolls.compare(&items);
     }
     if args.json {
-        println!("{}", render_json(&rolls));
+        println!("{}", crate::json::spell(&render_json(&rolls)));
     } else {
         print!("{}", render(&rolls));
     }
@@ -165,14 +166,16 @@ fn render(rolls: &Rolls) -> String {
         lines.push(format!(
             "  WRONG      roll {}: {} ({})",
             finding.roll,
-            finding.detail,
+            plain(&finding.detail),
             finding.rule.code()
         ));
     }
     for finding in rolls.ledger.iter().flatten().take(SHOWN) {
         lines.push(format!(
             "  WRONG      request {}: {} ({})",
-            finding.n, finding.detail, finding.rule
+            finding.n,
+            plain(&finding.detail),
+            finding.rule
         ));
     }
     lines.push(String::new());

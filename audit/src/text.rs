@@ -8,6 +8,7 @@ use powerpole_chain::{
     Kind,
     verify::{Report, Verdict},
 };
+use powerpole_protocol::text::is_unseen;
 
 /// The whole text.
 pub(crate) fn render(report: &Report, overwritten: u64) -> String {
@@ -25,6 +26,33 @@ pub(crate) fn render(report: &Report, overwritten: u64) -> String {
     wrong(&mut out, report);
     beside(&mut out, report);
     sessions(&mut out, report);
+    out.lines()
+        .fold(String::new(), |text, line| text + &wrapped(line))
+}
+
+/// Of a line, where its words allow it.
+const WIDTH: usize = 98;
+/// Where what a line says begins, and goes on.
+const INDENT: &str = "             ";
+
+/// Breaks a line between words; a head or an id stays whole.
+fn wrapped(line: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for (n, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        if n > 0 && column > INDENT.len() && column + 1 + length > WIDTH {
+            out.push('\n');
+            out.push_str(INDENT);
+            column = INDENT.len();
+        } else if n > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
     out
 }
 
@@ -45,6 +73,10 @@ fn meaning(report: &Report) -> String {
             "{} payloads are withheld, {} of them without a manifest of a redactor that you trust",
             report.withheld, report.unauthorised
         ),
+        Verdict::Unanchored if report.anchors.genesis && report.anchors.seal => {
+            "sealed, complete and anchored, but no ledger item that you gave says who approved it"
+                .to_owned()
+        }
         Verdict::Unanchored => {
             "sealed and complete, but no anchor that you fetched bears witness from genesis to seal"
                 .to_owned()
@@ -69,10 +101,10 @@ fn time(us: u64) -> String {
         .map_or_else(|| format!("{us} µs"), |time| format!("{time:.3}"))
 }
 
-/// Text that somebody else chose must not command the reader's terminal.
-fn plain(text: &str) -> String {
+/// Text that somebody else chose must not command the reader's terminal, nor show as another text than it is.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unseen(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -155,7 +187,7 @@ fn proven(out: &mut String, report: &Report) {
     if let Some((seq, source)) = report.last_known {
         line(
             out,
-            format_args!("  last known head: record {seq}, by the {}", source.word()),
+            format_args!("  last known record {seq}, by the {}", source.word()),
         );
     }
 }
@@ -320,5 +352,37 @@ fn sessions(out: &mut String, report: &Report) {
                 time(s.last_us)
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_break_between_words_and_short_ones_stay_as_they_are() {
+        let short = "  login 1    PROVEN: 3 records";
+        assert_eq!(wrapped(short), format!("{short}\n"));
+        let head = "ab".repeat(32);
+        let long = format!(
+            "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head {head}"
+        );
+        let lines = wrapped(&long);
+        assert_eq!(
+            lines,
+            format!(
+                "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head\n{INDENT}{head}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_seen_shows_where_it_stood() {
+        assert_eq!(
+            plain("a\u{1b}[2J\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{61c}\u{feff}"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}\u{fffd}"
+        );
+        let seen = "Ordnung, заказ, תיקון, 注文";
+        assert_eq!(plain(seen), seen);
     }
 }

@@ -71,7 +71,8 @@ const EXIT_CODES: &str = "\
 Verdicts and exit codes:
   0   VALID       sealed, complete, and anchored from genesis to seal
       WITHHELD    the same, but payloads were withheld by somebody whom you trust
-  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it
+  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it, or no ledger item says
+                  who approved it
       UNSEALED    the bastion died before it could seal; the text says up to where all is proven
       INCOMPLETE  records are missing that are known to have been
       MALFORMED   records are missing, and there are lines that nobody can read
@@ -118,6 +119,12 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn find(args: &AwsArgs, item: &Item) -> Result<Places, CheckError> {
+        // Denied, lapsed, or not launched yet: no line and no anchor was ever written.
+        if item.text(attribute::INSTANCE).is_none() && item.text(attribute::LOG_STREAM).is_none() {
+            return Err(CheckError::NoBastion {
+                state: item.need(attribute::STATE)?,
+            });
+        }
         let group = given(&args.log_group, "POWERPOLE_LOG_GROUP")
             .map_or_else(|| item.need(attribute::LOG_GROUP), Ok)?;
         let bucket = given(&args.anchor_bucket, "POWERPOLE_ANCHOR_BUCKET")
@@ -363,4 +370,29 @@ fn read_redactions(path: Option<&Path>) -> Result<Vec<Redaction>, CheckError> {
             Redaction::parse(line).map_err(|error| CheckError::Redaction(error.to_string()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_bastion_has_no_evidence_and_says_why() {
+        let args = AwsArgs {
+            ledger_table: None,
+            log_group: None,
+            anchor_bucket: None,
+        };
+        let item = |text: &str| Item::parse("LEDGER.json", text.as_bytes()).unwrap();
+        let denied = item(r#"{"request":{"S":"req-1"},"state":{"S":"DENIED"}}"#);
+        let error = Places::find(&args, &denied).map(drop).unwrap_err();
+        assert_eq!(error.code(), "no-bastion");
+        assert!(error.to_string().contains("(state DENIED)"), "{error}");
+
+        let torn = item(
+            r#"{"request":{"S":"req-1"},"state":{"S":"CLOSED"},"instance":{"S":"i-1"},"log_group":{"S":"g"},"anchor_bucket":{"S":"b"}}"#,
+        );
+        let error = Places::find(&args, &torn).map(drop).unwrap_err();
+        assert_eq!(error.code(), "ledger-no-attribute");
+    }
 }

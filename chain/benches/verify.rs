@@ -18,8 +18,8 @@ use std::{convert::Infallible, hint::black_box, time::Instant};
 
 use common::{START, genesis, key, salt};
 use powerpole_chain::{
-    AnchorKind, Content, Kind, MAX_EPOCH_RECORDS, Record, SealReason, Sealer,
-    verify::{Inputs, Reducer, Verdict, Verifier, verify_blocks},
+    AnchorKind, Content, Genesis, Kind, MAX_EPOCH_RECORDS, Record, SealReason, Sealer,
+    verify::{Inputs, LedgerFacts, Reducer, Verdict, Verifier, verify_blocks},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -30,6 +30,18 @@ struct Chain {
     bytes: usize,
     records: usize,
     inputs: Inputs,
+}
+
+/// The ledger's word for the approval that the genesis claims.
+fn approval(genesis: &Genesis) -> LedgerFacts {
+    LedgerFacts {
+        request: Some(genesis.request.clone()),
+        operator: Some(genesis.operator.clone()),
+        level: Some(genesis.level.clone()),
+        approver: Some(genesis.approver.clone()),
+        approved_at: Some(genesis.approved_at.clone()),
+        ..LedgerFacts::default()
+    }
 }
 
 /// A checkpoint after every `epoch` records, and after every record of the chain's own as many of a stranger's as
@@ -75,6 +87,7 @@ fn chain(payload: usize, records: u32, epoch: u32, strangers: u32) -> Chain {
         records: lines.len(),
         blocks,
         inputs: Inputs {
+            ledger: Some(approval(&genesis)),
             anchors: Some(anchors),
             ..Inputs::default()
         },

@@ -13,8 +13,8 @@ use std::convert::Infallible;
 
 use common::{Evidence, START, genesis, key, salt, session, verify};
 use powerpole_chain::{
-    AnchorKind, Kind, SealReason, Sealer,
-    verify::{Inputs, Reducer, Report, Verdict, Verifier, verify_blocks},
+    AnchorKind, Genesis, Kind, SealReason, Sealer,
+    verify::{Inputs, LedgerFacts, Reducer, Report, Verdict, Verifier, verify_blocks},
     withheld_line,
 };
 
@@ -33,6 +33,18 @@ impl Dice {
         for index in (1..list.len()).rev() {
             list.swap(index, self.roll(index + 1));
         }
+    }
+}
+
+/// The ledger's word for the approval that the genesis claims.
+fn approval(genesis: &Genesis) -> LedgerFacts {
+    LedgerFacts {
+        request: Some(genesis.request.clone()),
+        operator: Some(genesis.operator.clone()),
+        level: Some(genesis.level.clone()),
+        approver: Some(genesis.approver.clone()),
+        approved_at: Some(genesis.approved_at.clone()),
+        ..LedgerFacts::default()
     }
 }
 
@@ -160,6 +172,7 @@ fn long(records: u32) -> (Vec<String>, Inputs) {
     anchors.push(seal.anchor(AnchorKind::Seal, &genesis));
     lines.push(seal.text);
     let inputs = Inputs {
+        ledger: Some(approval(&genesis)),
         anchors: Some(anchors),
         ..Inputs::default()
     };

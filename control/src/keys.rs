@@ -1,4 +1,4 @@
-//! Control's secrets: its own keys, the clusters' ticket keys, Slack's token and signing secret.
+//! Control's secrets: its own keys, the clusters' ticket keys that lie in files, Slack's token and signing secret.
 //!
 //! Owns reading and making key files and deriving a try's tokens. Nothing here prints, and everything is
 //! wiped when dropped.
@@ -12,6 +12,7 @@
 //! ```
 
 use crate::config::Config;
+use crate::tickets::TicketKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
@@ -79,7 +80,7 @@ pub struct Keys {
     /// Derives tokens.
     pub derivation: Derivation,
     /// Ticket keys by cluster.
-    pub tickets: BTreeMap<ClusterId, Zeroizing<Vec<u8>>>,
+    pub tickets: BTreeMap<ClusterId, TicketKey>,
     /// Slack's bot token.
     pub slack_token: Secret,
     /// Slack's signing secret.
@@ -119,6 +120,15 @@ impl Derivation {
         data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or(&bytes))
     }
 
+    /// EC2's client token for this try, the same for every repetition of the same launch: request, attempt and 24
+    /// hexadecimal digits that nobody can tell before the launch. At most 64 characters, EC2's limit.
+    #[must_use]
+    pub fn client_token(&self, request: &RequestId, attempt: Attempt) -> String {
+        let bytes = self.derive("powerpole/v1/client-token", request, attempt);
+        let proof = data_encoding::HEXLOWER.encode(bytes.get(..12).unwrap_or(&bytes));
+        format!("{request}-{attempt}-{proof}")
+    }
+
     fn derive(&self, purpose: &str, request: &RequestId, attempt: Attempt) -> [u8; 32] {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new(&self.padded().into());
         mac.update(purpose.as_bytes());
@@ -146,14 +156,20 @@ impl Keys {
     /// With all that is wrong at once.
     pub fn load(config: &Config) -> Result<Self, Vec<KeyError>> {
         let mut faults = Vec::new();
-        let mut tickets = BTreeMap::new();
+        let mut tickets: BTreeMap<ClusterId, TicketKey> = BTreeMap::new();
         for cluster in &config.clusters {
-            match read_hex(&cluster.ticket_key_file) {
-                Ok(key) if tickets.values().any(|other| *other == key) => {
-                    faults.push(KeyError::Shared(cluster.ticket_key_file.clone()));
+            if let Some(name) = &cluster.ticket_kms_key {
+                tickets.insert(cluster.id.clone(), TicketKey::Kms(name.clone()));
+            }
+            let Some(file) = &cluster.ticket_key_file else {
+                continue;
+            };
+            match read_hex(file) {
+                Ok(key) if tickets.values().any(|other| other.is(&key)) => {
+                    faults.push(KeyError::Shared(file.clone()));
                 }
                 Ok(key) => {
-                    tickets.insert(cluster.id.clone(), key);
+                    tickets.insert(cluster.id.clone(), TicketKey::Held(key));
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -304,6 +320,26 @@ mod tests {
         std::fs::write(&path, "secret").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read_text(&path), Err(KeyError::Open(_))));
+    }
+
+    #[test]
+    fn a_client_token_is_the_same_at_every_repetition_fits_ec2_and_cannot_be_told_without_the_key()
+    {
+        let request = RequestId::from_parts(1, [1; 10]);
+        let token =
+            |key, attempt| Derivation::new([key; 32]).client_token(&request, Attempt(attempt));
+        assert_eq!(token(5, 1), token(5, 1));
+        assert!(token(5, 1).starts_with(&format!("{request}-1-")));
+        assert_ne!(token(5, 1), token(6, 1));
+        let proof = |token: String| token.rsplit('-').next().map(str::to_owned);
+        assert_ne!(proof(token(5, 1)), proof(token(5, 2)));
+        assert!((1..=64).contains(&token(5, 999).len()), "{}", token(5, 999));
+        // EC2's filters read * and ? as more than themselves.
+        assert!(
+            token(5, 1)
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        );
     }
 
     #[test]

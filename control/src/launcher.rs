@@ -2,11 +2,12 @@
 //!
 //! 1. the try, a random handoff name and the tokens' digests go into the ledger (`APPROVED → LAUNCHING`);
 //! 2. the image is fixed in the ledger, so that a repetition launches the same one;
-//! 3. the instance is launched under the client token `<request>-<attempt>` and its id written down;
-//! 4. the handoff is written, for that instance alone.
+//! 3. the instance is launched under a client token of its own (request, attempt and a MAC) and its id written
+//!    down;
+//! 4. the handoff is written, for that instance alone, with a ticket for its private address.
 //!
 //! A crash before 3's record leaves an instance that waits for its handoff: the repetition finds it by its
-//! tags or by its client token. A crash before 4's record repeats the same value under the same name; an
+//! client token, and by nothing that others may set. A crash before 4's record repeats the same value under the same name; an
 //! agent that had it already has said `hello`, and what is left over is deleted when the request ends.
 
 use crate::aws::cloud::{CloudError, Launch};
@@ -16,10 +17,11 @@ use crate::ledger::item::{Failure, Item};
 use crate::ledger::transitions::{self as to, NewAttempt};
 use crate::policy::{Permission, may_launch};
 use crate::service::{Service, StepError};
+use crate::tickets;
 use jiff::Timestamp;
 use powerpole_protocol::boot::{BootDocument, ControlEndpoint, USER_DATA_LIMIT};
 use powerpole_protocol::envelope::key_text;
-use powerpole_protocol::handoff::{BastionTimes, DatabaseTarget, EvidencePlaces, Grant, Handoff};
+use powerpole_protocol::handoff::{BastionTimes, DatabaseAccess, EvidencePlaces, Grant, Handoff};
 use powerpole_protocol::id::{Attempt, InstanceId};
 use powerpole_protocol::secret::Secret;
 use powerpole_protocol::ticket::Ticket;
@@ -149,9 +151,11 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
     let instance = match &item.instance {
         Some(instance) => instance.clone(),
         None => {
-            let instance = match service.cloud.find(&item.request, item.attempt).await? {
+            let derivation = &service.keys.derivation;
+            let token = derivation.client_token(&item.request, item.attempt);
+            let instance = match service.cloud.find(&token).await? {
                 Some(found) => found,
-                None => run(service, item, &image).await?,
+                None => run(service, item, &image, &token).await?,
             };
             tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image, "launched");
             if service
@@ -169,16 +173,18 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
             .handoff
             .as_deref()
             .ok_or(StepError::Document("handoff without a name"))?;
-        let secret = handoff(service, item, &instance)?
+        let secret = handoff(service, item, &instance)
+            .await?
             .to_secret()
             .map_err(|_| StepError::Document("handoff"))?;
         let put_token = service
             .keys
             .derivation
             .put_token(&item.request, item.attempt);
+        let reader = (service.config.bastion.role_id.as_str(), &instance);
         service
             .cloud
-            .put_handoff(name, &secret, &put_token, &instance)
+            .put_handoff(name, &secret, &put_token, reader)
             .await?;
         let _ = service
             .apply(
@@ -190,7 +196,12 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn run(service: &Service, item: &Item, image: &str) -> Result<InstanceId, StepError> {
+async fn run(
+    service: &Service,
+    item: &Item,
+    image: &str,
+    client_token: &str,
+) -> Result<InstanceId, StepError> {
     let bastion = &service.config.bastion;
     let turn = usize::try_from(item.attempt.0.saturating_sub(1)).unwrap_or(0)
         % bastion.subnets.len().max(1);
@@ -198,6 +209,7 @@ async fn run(service: &Service, item: &Item, image: &str) -> Result<InstanceId, 
     let launch = Launch {
         request: &item.request,
         attempt: item.attempt,
+        client_token,
         image,
         instance_type: &bastion.instance_type,
         subnet: bastion.subnets.get(turn).map_or("", String::as_str),
@@ -239,17 +251,18 @@ fn user_data(service: &Service, item: &Item) -> Result<Secret, StepError> {
     Ok(text)
 }
 
-fn handoff(service: &Service, item: &Item, instance: &InstanceId) -> Result<Handoff, StepError> {
+async fn handoff(
+    service: &Service,
+    item: &Item,
+    instance: &InstanceId,
+) -> Result<Handoff, StepError> {
     let lacks = StepError::Document;
     let config = &service.config;
     let cluster = config
         .cluster(&item.cluster)
         .ok_or(lacks("handoff of a cluster that is not configured"))?;
-    let key = service
-        .keys
-        .tickets
-        .get(&item.cluster)
-        .ok_or(lacks("ticket without a key"))?;
+    // Asked of EC2 every time, and not kept: a repetition after a crash signs the same ticket, or none.
+    let address = service.cloud.address(instance).await?;
     let ticket = Ticket {
         key_id: cluster.ticket_key_id.clone(),
         request: item.request.clone(),
@@ -287,13 +300,11 @@ fn handoff(service: &Service, item: &Item, instance: &InstanceId) -> Result<Hand
             approved_at: item.approved_at.ok_or(lacks("grant without an approval"))?,
             duration_s: item.duration_s,
         },
-        database: DatabaseTarget {
-            host: cluster.host.clone(),
-            port: cluster.port,
-            ca_pem: service.certificates.get(&item.cluster).cloned(),
+        database: DatabaseAccess {
             grantor_secret: cluster.grantor_secret.clone(),
+            session: cluster.session_of(item.level),
         },
-        ticket: ticket.signed(key),
+        ticket: tickets::sign(service, &item.cluster, ticket, address).await?,
         evidence: EvidencePlaces {
             log_group: config.evidence.log_group.clone(),
             log_stream: format!("{}/{instance}", item.request),

@@ -7,14 +7,13 @@ use powerpole_control::aws::cloud::Aws;
 use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
+use powerpole_control::hardening;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::dynamodb::DynamoDb;
 use powerpole_control::roll::RollMemory;
 use powerpole_control::run::{Listeners, run};
 use powerpole_control::service::Service;
 use powerpole_control::slack::client::SlackApi;
-use powerpole_protocol::id::ClusterId;
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,6 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
+    hardening::keep_memory_private().context("this process's memory cannot be kept private")?;
     match arguments.command {
         Task::Keygen { dir } => Ok(keys::generate(&dir)?),
         Task::CheckConfig { config } => {
@@ -90,50 +90,19 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
 struct Loaded {
     config: Config,
     keys: Keys,
-    certificates: BTreeMap<ClusterId, String>,
 }
 
 fn load(file: &Path) -> anyhow::Result<Loaded> {
     let config = Config::load(file)?;
-    let mut faults = Vec::new();
-    let mut certificates = BTreeMap::new();
-    for cluster in &config.clusters {
-        let Some(path) = &cluster.ca_file else {
-            continue;
-        };
-        match std::fs::read_to_string(path) {
-            Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => {
-                certificates.insert(cluster.id.clone(), pem);
-            }
-            Ok(_) => faults.push(format!("{} holds no certificate in PEM", path.display())),
-            Err(error) => faults.push(format!("cannot read {}: {error}", path.display())),
-        }
-    }
-    match Keys::load(&config) {
-        Ok(keys) if faults.is_empty() => Ok(Loaded {
-            config,
-            keys,
-            certificates,
-        }),
-        Ok(_) => Err(anyhow::anyhow!(faults.join("\n"))),
-        Err(errors) => {
-            faults.extend(
-                errors
-                    .into_iter()
-                    .map(|error| format!("{:#}", anyhow::Error::new(error))),
-            );
-            Err(anyhow::anyhow!(faults.join("\n")))
-        }
-    }
+    let keys = Keys::load(&config).map_err(|errors| {
+        let faults = errors.into_iter().map(anyhow::Error::new);
+        let faults: Vec<String> = faults.map(|error| format!("{error:#}")).collect();
+        anyhow::anyhow!(faults.join("\n"))
+    })?;
+    Ok(Loaded { config, keys })
 }
 
-async fn serve(
-    Loaded {
-        config,
-        keys,
-        certificates,
-    }: Loaded,
-) -> anyhow::Result<()> {
+async fn serve(Loaded { config, keys }: Loaded) -> anyhow::Result<()> {
     let settings = aws_config::defaults(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new(config.region.clone()))
         // A call that hangs must not hold a launch for longer than its claim in the ledger.
@@ -159,11 +128,14 @@ async fn serve(
         cloud: Arc::new(Aws::new(&settings)),
         rolls: Arc::new(RollBucket::new(&settings, &config.evidence.anchor_bucket)),
         roll_memory: RollMemory::default(),
-        chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token)?),
+        chat: Arc::new(SlackApi::new(
+            &config.slack.api_url,
+            &keys.slack_token,
+            &config.slack.team,
+        )?),
         clock: Clock::system(),
         tasks: TaskTracker::new(),
         nudges,
-        certificates,
         config,
         keys,
     });

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use powerpole_protocol::id::{AccountName, Attempt, ClusterId, Email, RequestId, SchemaName};
 use powerpole_protocol::ledger::State;
 use powerpole_protocol::level::AccessLevel;
+use powerpole_protocol::text::is_unseen;
 use std::collections::BTreeMap;
 
 /// The longest reason, in characters: SSM's limit for a session's reason.
@@ -220,12 +221,20 @@ pub fn namesake<'a>(
     })
 }
 
-/// A text on one line, without control characters (which carry meaning in terminals and in our templates).
+/// A text on one line, without control characters (which carry meaning in terminals and in our templates) and without
+/// any other that is not seen: the approver must see what the auditor will.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let spaced: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| {
+            if c.is_control() || c.is_whitespace() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .filter(|c| !is_unseen(*c))
         .collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -336,6 +345,22 @@ pub(crate) mod tests {
         };
         let wish = wish.validate(&config(), now()).unwrap();
         assert_eq!((wish.start_at, wish.reason.as_str()), (None, "a b c"));
+    }
+
+    #[test]
+    fn a_reason_cannot_turn_its_letters_around_hide_some_or_consist_of_nothing_that_is_seen() {
+        let reason = |reason: &str| Form {
+            reason: reason.into(),
+            ..form()
+        };
+        let wish = reason("\u{202e}read\u{2066}-only\u{200b}\u{2028}copy\u{feff}\u{61c}")
+            .validate(&config(), now())
+            .unwrap();
+        assert_eq!(wish.reason, "read-only copy");
+        for empty in ["\u{202e}\u{200b}", "\u{3164}", "\u{ad} \u{2029}"] {
+            let errors = reason(empty).validate(&config(), now()).unwrap_err();
+            assert!(errors.contains_key(block::REASON), "{empty:?}");
+        }
     }
 
     #[test]

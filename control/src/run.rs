@@ -1,5 +1,6 @@
 //! Control's life: listens, ticks, and ends in order. Everything it works with arrives as an argument.
 
+use crate::listener::{self, Bounds};
 use crate::service::Service;
 use crate::tick::execute;
 use crate::{bastion_api, roll, slack_api};
@@ -35,9 +36,7 @@ pub async fn run(
     let serve = |listener: TcpListener, routes: axum::Router| {
         let stop = stop.clone();
         tokio::spawn(async move {
-            axum::serve(listener, routes)
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
+            listener::serve(listener, routes, Bounds::default(), stop).await;
         })
     };
     let bastions = serve(
@@ -71,7 +70,7 @@ pub async fn run(
     let served = async {
         for server in [bastions, slack] {
             // A server that ends by itself is a fault; one that was told to stop is not.
-            server.await.map_err(std::io::Error::other)??;
+            server.await.map_err(std::io::Error::other)?;
         }
         Ok::<(), std::io::Error>(())
     };

@@ -8,8 +8,7 @@ use crate::ledger::item::Item;
 use crate::ledger::{Ledger, LedgerError, Move, Moved};
 use crate::roll::{RollMemory, RollStore};
 use crate::slack::client::{Chat, ChatError};
-use powerpole_protocol::id::{ClusterId, RequestId};
-use std::collections::BTreeMap;
+use powerpole_protocol::id::RequestId;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -20,8 +19,6 @@ pub struct Service {
     pub config: Config,
     /// Secrets.
     pub keys: Keys,
-    /// Certificates to trust by cluster, in PEM.
-    pub certificates: BTreeMap<ClusterId, String>,
     /// The time.
     pub clock: Clock,
     /// The ledger.

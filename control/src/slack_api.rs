@@ -52,8 +52,7 @@ async fn commands(
     let Ok(command) = inbound::slash_command(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let team = service.config.slack.team.as_deref();
-    if team.is_some_and(|team| team != command.team_id) {
+    if command.team_id != service.config.slack.team {
         return StatusCode::FORBIDDEN.into_response();
     }
     let work = {
@@ -79,7 +78,7 @@ async fn interactions(
     if let Err(refused) = authentic(&service, &headers, &body) {
         return refused.into_response();
     }
-    let event = match inbound::interaction(&body, service.config.slack.team.as_deref()) {
+    let event = match inbound::interaction(&body, &service.config.slack.team) {
         Ok(event) => event,
         Err(error) => {
             tracing::warn!(error = %error, "refused an interaction");
@@ -131,7 +130,7 @@ async fn open_request(
 ) -> Result<Option<String>, StepError> {
     let Some(person) = service.chat.person(user).await? else {
         return Ok(Some(
-            "Slack vouches for no email address of yours, so PowerPole cannot know you.".to_owned(),
+            "PowerPole knows full members of this workspace alone, by an email address that Slack vouches for.".to_owned(),
         ));
     };
     let clusters: Vec<_> = service

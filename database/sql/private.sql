@@ -51,7 +51,7 @@ $$
 DROP PROCEDURE IF EXISTS powerpole.check_ticket
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.check_ticket(
-  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT,
+  p_called VARCHAR(32), p_purpose VARCHAR(8), p_now BIGINT, p_host VARCHAR(255),
   p_key_id TEXT, p_request TEXT, p_account TEXT, p_level TEXT, p_schemas TEXT,
   p_not_after BIGINT, p_nonce TEXT, p_mac TEXT)
 SQL SECURITY DEFINER
@@ -64,6 +64,7 @@ BEGIN
   DECLARE v_found INT DEFAULT 0;
   DECLARE v_max_s BIGINT DEFAULT NULL;
 
+  -- p_host is what caller_host saw, and never an argument of the caller: a ticket is its bastion's alone.
   -- REGEXP is asked only for what must not be there: an end anchor would let a last newline through.
   IF CONCAT(p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, p_mac) IS NULL THEN
     CALL powerpole.refuse(p_called, p_request, 'argument_refused', 'an argument is missing');
@@ -113,12 +114,12 @@ BEGIN
     CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the key is not known here');
   END IF;
   SET v_expected = SHA2(CONCAT(v_outer, UNHEX(SHA2(CONCAT(v_inner, CONCAT_WS(UNHEX('0A'),
-    IF(p_purpose = 'open', 'powerpole-ticket-v1', 'powerpole-extension-v1'),
-    p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, '')), 256))), 256);
+    IF(p_purpose = 'open', 'powerpole-ticket-v2', 'powerpole-extension-v2'),
+    p_key_id, p_request, p_account, p_host, p_level, p_schemas, p_not_after, p_nonce, '')), 256))), 256);
   -- Compared under a random hash, so that the time it takes says nothing about the MAC.
   SET v_blind = UUID();
   IF SHA2(CONCAT(v_blind, p_mac), 256) <> SHA2(CONCAT(v_blind, v_expected), 256) THEN
-    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the MAC does not match');
+    CALL powerpole.refuse(p_called, p_request, 'ticket_refused', CONCAT('the MAC does not match what ', p_host, ' asks for'));
   END IF;
   IF p_not_after <= p_now THEN
     CALL powerpole.refuse(p_called, p_request, 'ticket_refused', 'the ticket has run out');
@@ -209,6 +210,32 @@ BEGIN
       AND CONVERT(Host USING utf8mb4) COLLATE utf8mb4_bin = p_host;
 END
 $$
+-- Names what has the account as its definer, as far as our definer sees it: routines and views of the installed
+-- schemas. Triggers and events are seen by their own rights alone; `powerpole database check` names those too.
+DROP PROCEDURE IF EXISTS powerpole.objects_of
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.objects_of(p_account TEXT, p_host TEXT, OUT o_objects VARCHAR(256))
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_object TEXT;
+  DECLARE v_done INT DEFAULT 0;
+  DECLARE v_objects CURSOR FOR
+    SELECT CONCAT(LOWER(ROUTINE_TYPE), ' ', ROUTINE_SCHEMA, '.', ROUTINE_NAME) FROM information_schema.ROUTINES
+      WHERE CONVERT(DEFINER USING utf8mb4) COLLATE utf8mb4_bin = CONCAT(p_account, '@', p_host)
+    UNION ALL
+    SELECT CONCAT('view ', TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.VIEWS
+      WHERE CONVERT(DEFINER USING utf8mb4) COLLATE utf8mb4_bin = CONCAT(p_account, '@', p_host);
+  DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_done = 1;
+  SET o_objects = '';
+  OPEN v_objects;
+  every_one: LOOP
+    FETCH v_objects INTO v_object;
+    IF v_done OR CHAR_LENGTH(o_objects) > 200 THEN LEAVE every_one; END IF;
+    SET o_objects = LEFT(CONCAT(o_objects, IF(o_objects = '', '', ', '), v_object), 256);
+  END LOOP;
+  CLOSE v_objects;
+END
+$$
 -- lock -> revoke -> kill until none is left -> drop -> read back. Each step is tried whatever became of the
 -- one before; what is not done stays 'closing' and is tried again by the event.
 DROP PROCEDURE IF EXISTS powerpole.close_one
@@ -221,7 +248,7 @@ one: BEGIN
   DECLARE v_name VARCHAR(64);
   DECLARE v_exists, v_left, v_killed INT DEFAULT 0;
   DECLARE v_errors VARCHAR(512) DEFAULT '';
-  DECLARE v_error VARCHAR(256);
+  DECLARE v_error, v_objects VARCHAR(256);
   DECLARE v_now BIGINT;
   CALL powerpole.read_clock(v_now);
   UPDATE powerpole.accounts
@@ -248,6 +275,10 @@ one: BEGIN
   IF v_exists > 0 THEN
     CALL powerpole.attempt(CONCAT('DROP USER IF EXISTS ', v_name), v_error);
     SET v_errors = LEFT(CONCAT(v_errors, COALESCE(CONCAT('drop: ', v_error, '; '), '')), 512);
+    IF LEFT(v_error, 5) = '4006 ' THEN
+      CALL powerpole.objects_of(v_account, v_host, v_objects);
+      SET v_errors = LEFT(CONCAT(v_errors, 'objects: ', IF(v_objects = '', 'see powerpole database check', v_objects), '; '), 512);
+    END IF;
   END IF;
   CALL powerpole.account_exists(v_account, v_host, v_exists);
   SELECT COUNT(*) INTO v_left FROM information_schema.PROCESSLIST

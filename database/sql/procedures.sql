@@ -19,7 +19,7 @@ this: BEGIN
 
   CALL powerpole.read_clock(v_now);
   CALL powerpole.caller_host('open_account', p_request, v_host);
-  CALL powerpole.check_ticket('open_account', 'open', v_now,
+  CALL powerpole.check_ticket('open_account', 'open', v_now, v_host,
     p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, p_mac);
   IF p_authentication IS NULL OR {{authentication_is_wrong}} THEN
     CALL powerpole.refuse('open_account', p_request, 'argument_refused', 'not an authentication string of {{plugin}}');
@@ -191,7 +191,7 @@ this: BEGIN
   DECLARE v_used INT DEFAULT 0;
   CALL powerpole.read_clock(v_now);
   CALL powerpole.caller_host('extend_account', p_request, v_host);
-  CALL powerpole.check_ticket('extend_account', 'extend', v_now,
+  CALL powerpole.check_ticket('extend_account', 'extend', v_now, v_host,
     p_key_id, p_request, p_account, p_level, p_schemas, p_not_after, p_nonce, p_mac);
   START TRANSACTION;
   SELECT id, opened_at, deadline INTO v_id, v_opened_at, v_deadline FROM powerpole.accounts

@@ -1,7 +1,13 @@
 //! What is wrong with a server or its installation, and how it is mended. A pure function decides from
 //! facts; the `powerpole database check` command reads them.
 
-use crate::{Dialect, install::SCHEMA_VERSION};
+mod installation;
+mod server;
+
+use installation::installation;
+use server::server;
+
+pub use server::no_tls;
 
 /// What was read from the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,16 +34,39 @@ pub struct Facts {
     pub require_audit: bool,
     /// Seconds since the expiry event stamped that it ran.
     pub event_age_s: Option<i64>,
+    /// `STATUS` of the expiry event, such as `ENABLED`; empty where there is none.
+    pub event_status: String,
+    /// Procedures that a grantor may call and that do not exist.
+    pub missing_procedures: Vec<String>,
     /// `SHOW GRANTS` of the definer; empty where it does not exist.
     pub definer_grants: Vec<String>,
+    /// Whether somebody could log in as the definer if its password were known.
+    pub definer_unlocked: bool,
+    /// Schemas that are installed for.
+    pub schemas: Vec<String>,
     /// Ids of the ticket keys.
     pub ticket_keys: Vec<String>,
     /// Grantors and whether each must use TLS.
     pub grantors: Vec<(String, bool)>,
     /// Installed schemas that do not exist on the server.
     pub missing_schemas: Vec<String>,
-    /// Accounts that should be gone: name and host, last error.
+    /// Accounts past their end that nobody has begun to close: name and host, last error.
     pub overdue: Vec<(String, String)>,
+    /// Accounts whose closing was tried and did not come to its end: name and host, last error.
+    pub closing: Vec<(String, String)>,
+    /// Objects whose DEFINER is an account of ours.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+/// An object that runs, or ran, with the rights of an account of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Kind and name, `PROCEDURE app_1.report`.
+    pub object: String,
+    /// The account, `'alice'@'10.77.64.5'`.
+    pub definer: String,
+    /// Whether that account is still there.
+    pub exists: bool,
 }
 
 /// How much a finding matters.
@@ -88,188 +117,6 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn server(facts: &Facts, found: &mut Vec<Finding>) {
-    let dialect = Dialect::of_version(&facts.version);
-    if let Err(unsupported) = &dialect {
-        found.push(error(
-            "server_unsupported",
-            unsupported.to_string(),
-            "use a newer server".into(),
-        ));
-    }
-    if facts.cipher.is_empty() {
-        found.push(error(
-            "tls_off",
-            "this connection is not encrypted".into(),
-            "give the server a certificate; bastions refuse to speak without TLS".into(),
-        ));
-    }
-    if is_on(&facts.read_only) {
-        found.push(error(
-            "read_only",
-            "this server is read-only: a reader of the cluster?".into(),
-            "connect to the writer's endpoint".into(),
-        ));
-    }
-    if !is_on(&facts.event_scheduler) {
-        found.push(error(
-            "event_scheduler_off",
-            format!("event_scheduler is {:?}", facts.event_scheduler),
-            "set event_scheduler = ON in the parameter group (no restart) or SET PERSIST event_scheduler = ON".into(),
-        ));
-    }
-    if !is_on(&facts.skip_name_resolve) {
-        found.push(error(
-            "names_resolved",
-            "skip_name_resolve is off: the server may see a host name where an address is needed"
-                .into(),
-            "start the server with skip_name_resolve (Aurora always does)".into(),
-        ));
-    }
-    if !is_on(&facts.audit_logging) {
-        let severity = if facts.require_audit {
-            Severity::Error
-        } else {
-            Severity::Warning
-        };
-        found.push(Finding {
-            code: "audit_log_off",
-            severity,
-            what: "server_audit is not logging: there is no second witness beside the recorder"
-                .into(),
-            mend: "Aurora: server_audit_logging = 1 in the parameter group and export the log; \
-                   MariaDB: load server_audit and SET GLOBAL server_audit_logging = ON; \
-                   MySQL: there is no free plugin, leave --require-audit off"
-                .into(),
-        });
-    }
-    if !facts.mandatory_roles.is_empty() {
-        found.push(warning(
-            "mandatory_roles",
-            format!(
-                "mandatory_roles = {:?}: every account, ours too, may take these roles",
-                facts.mandatory_roles
-            ),
-            "see that the roles hold nothing that an operator must not have".into(),
-        ));
-    }
-    if is_on(&facts.partial_revokes) {
-        found.push(warning(
-            "partial_revokes_on",
-            "partial_revokes is on: `_` in a grant's schema is literal, and the procedures write it so".into(),
-            "do not switch it while accounts are open, and run `powerpole database install` after switching".into(),
-        ));
-    }
-}
-
-fn installation(facts: &Facts, version: u32, found: &mut Vec<Finding>) {
-    if version != SCHEMA_VERSION {
-        found.push(error(
-            "version_differs",
-            format!("version {version} is installed, this command knows {SCHEMA_VERSION}"),
-            if version < SCHEMA_VERSION {
-                "run `powerpole database install`"
-            } else {
-                "use a newer powerpole command"
-            }
-            .into(),
-        ));
-    }
-    match facts.event_age_s {
-        Some(age) if age <= 10 => {}
-        age => found.push(error(
-            "event_not_running",
-            age.map_or_else(
-                || "the expiry event has never run".into(),
-                |age| format!("the expiry event ran {age} s ago: nothing can be opened and nothing expires by itself"),
-            ),
-            "see event_scheduler above; then the server's error log for powerpole.expire; then install again".into(),
-        )),
-    }
-    definer(facts, found);
-    if facts.ticket_keys.is_empty() {
-        found.push(error(
-            "no_ticket_key",
-            "no ticket key is installed: every ticket is refused".into(),
-            "run `powerpole database install` with --ticket-key-file and --ticket-key-id".into(),
-        ));
-    } else if facts.ticket_keys.len() > 2 {
-        found.push(warning(
-            "many_ticket_keys",
-            format!(
-                "{} ticket keys are valid: {}",
-                facts.ticket_keys.len(),
-                facts.ticket_keys.join(", ")
-            ),
-            "retire the old ones with `powerpole database install --retire-ticket-key ID`".into(),
-        ));
-    }
-    if facts.grantors.is_empty() {
-        found.push(error(
-            "no_grantor",
-            "nobody may call the procedures".into(),
-            "run `powerpole database install` with --grantor and --grantor-password-file".into(),
-        ));
-    }
-    for (grantor, tls) in &facts.grantors {
-        if !tls {
-            found.push(error(
-                "grantor_without_tls",
-                format!("{grantor} may log in without TLS, or does not exist"),
-                format!("ALTER USER {grantor} REQUIRE SSL, or install again"),
-            ));
-        }
-    }
-    for schema in &facts.missing_schemas {
-        found.push(warning(
-            "schema_missing",
-            format!("schema {schema} is installed for and does not exist"),
-            "leave it out of --schemas, or create it".into(),
-        ));
-    }
-    for (account, last_error) in &facts.overdue {
-        found.push(error(
-            "account_overdue",
-            format!("{account} is past its end and not gone: {last_error}"),
-            "it is locked and holds no rights; if it is named as a DEFINER (error 4006), give those objects \
-             another definer; else DROP USER it"
-                .into(),
-        ));
-    }
-}
-
-fn definer(facts: &Facts, found: &mut Vec<Finding>) {
-    if facts.definer_grants.is_empty() {
-        found.push(error(
-            "definer_missing",
-            "the procedures' definer does not exist".into(),
-            "run `powerpole database install`".into(),
-        ));
-        return;
-    }
-    let grants = facts.definer_grants.join("\n").to_uppercase();
-    if !["CONNECTION_ADMIN", "CONNECTION ADMIN", "RDS_KILL"]
-        .iter()
-        .any(|right| grants.contains(right))
-    {
-        found.push(error(
-            "definer_cannot_kill",
-            "the definer may not end connections: a dropped account's open ones would live on".into(),
-            "run `powerpole database install` as an owner who can grant CONNECTION_ADMIN, or on a server with mysql.rds_kill"
-                .into(),
-        ));
-    }
-    for right in ["CREATE USER", "PROCESS", "EVENT", "EXECUTE"] {
-        if !grants.contains(right) {
-            found.push(error(
-                "definer_rights",
-                format!("the definer lacks {right}"),
-                "run `powerpole database install`".into(),
-            ));
-        }
-    }
-}
-
 fn is_on(value: &str) -> bool {
     value.eq_ignore_ascii_case("ON") || value == "1"
 }
@@ -295,6 +142,7 @@ fn warning(code: &'static str, what: String, mend: String) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::install::SCHEMA_VERSION;
 
     fn healthy() -> Facts {
         Facts {
@@ -306,10 +154,14 @@ mod tests {
             cipher: "TLS_AES_256_GCM_SHA384".into(),
             installed: Some(SCHEMA_VERSION),
             event_age_s: Some(1),
+            event_status: "ENABLED".into(),
+            schemas: vec!["app_1".into()],
             definer_grants: vec![
                 "GRANT PROCESS, CREATE USER ON *.*".into(),
                 "GRANT CONNECTION_ADMIN ON *.*".into(),
                 "GRANT EXECUTE, EVENT ON powerpole.*".into(),
+                r"GRANT SELECT ON `app\_1`.* TO `powerpole_definer`@`localhost` WITH GRANT OPTION"
+                    .into(),
             ],
             ticket_keys: vec!["k1".into()],
             grantors: vec![("'g'@'%'".into(), true)],
@@ -321,7 +173,7 @@ mod tests {
     fn each_fault_is_found_by_its_code_and_a_healthy_server_has_none() {
         assert_eq!(findings(&healthy()), []);
         type Fault = (&'static str, fn(&mut Facts));
-        let faults: [Fault; 14] = [
+        let faults: [Fault; 21] = [
             ("not_installed", |f| f.installed = None),
             ("version_differs", |f| {
                 f.installed = Some(SCHEMA_VERSION + 1)
@@ -332,13 +184,37 @@ mod tests {
             ("audit_log_off", |f| f.audit_logging.clear()),
             ("tls_off", |f| f.cipher.clear()),
             ("read_only", |f| f.read_only = "ON".into()),
-            ("partial_revokes_on", |f| f.partial_revokes = "ON".into()),
+            ("partial_revokes_on", |f| {
+                f.partial_revokes = "ON".into();
+                f.definer_grants[3] = f.definer_grants[3].replace(r"\_", "_");
+            }),
             ("definer_missing", |f| f.definer_grants.clear()),
             ("definer_cannot_kill", |f| {
                 f.definer_grants.remove(1);
             }),
             ("no_ticket_key", |f| f.ticket_keys.clear()),
             ("grantor_without_tls", |f| f.grantors[0].1 = false),
+            ("event_missing", |f| f.event_status.clear()),
+            ("event_disabled", |f| {
+                f.event_status = "SLAVESIDE_DISABLED".into();
+            }),
+            ("procedure_missing", |f| {
+                f.missing_procedures.push("sweep".into());
+            }),
+            ("definer_unlocked", |f| f.definer_unlocked = true),
+            ("definer_schema_rights", |f| {
+                f.definer_grants.truncate(3);
+            }),
+            ("account_stuck", |f| {
+                f.closing.push(("'a'@'h'".into(), "drop: 4006".into()));
+            }),
+            ("definer_left_behind", |f| {
+                f.left_behind.push(LeftBehind {
+                    object: "VIEW app_1.v".into(),
+                    definer: "'a'@'h'".into(),
+                    exists: false,
+                });
+            }),
             ("account_overdue", |f| {
                 f.overdue.push(("'a'@'h'".into(), "4006".into()))
             }),
@@ -348,6 +224,22 @@ mod tests {
             break_it(&mut facts);
             let codes: Vec<&str> = findings(&facts).iter().map(|f| f.code).collect();
             assert_eq!(codes, [code]);
+        }
+    }
+
+    #[test]
+    fn rights_of_the_definer_are_known_with_and_without_an_escaped_underscore() {
+        for pattern in [r"app\_1", "app_1"] {
+            let mut facts = healthy();
+            facts.definer_grants[3] =
+                format!("GRANT SELECT ON `{pattern}`.* TO x WITH GRANT OPTION");
+            facts.partial_revokes = if pattern == "app_1" { "ON" } else { "OFF" }.into();
+            let codes: Vec<&str> = findings(&facts).iter().map(|f| f.code).collect();
+            assert!(!codes.contains(&"definer_schema_rights"), "{pattern}");
+            // Switched since the installation: what was granted means something else now.
+            facts.partial_revokes = if pattern == "app_1" { "OFF" } else { "ON" }.into();
+            let codes: Vec<&str> = findings(&facts).iter().map(|f| f.code).collect();
+            assert!(codes.contains(&"definer_schema_rights"), "{pattern}");
         }
     }
 }

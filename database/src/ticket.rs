@@ -1,14 +1,15 @@
 //! The ticket as the procedures take it. Its type and its MAC are `powerpole_protocol::ticket`; the SQL side
-//! is `powerpole.check_ticket`, which builds the same bytes from its arguments.
+//! is `powerpole.check_ticket`, which builds the same bytes from its arguments and the address that the server saw.
 //!
-//! Eight lines, each ended by one LF (0x0A), ASCII only; no field can hold an LF, so two different tickets
+//! Nine lines, each ended by one LF (0x0A), ASCII only; no field can hold an LF, so two different tickets
 //! never share a spelling:
 //!
 //! ```text
-//! powerpole-ticket-v1 | powerpole-extension-v1
+//! powerpole-ticket-v2 | powerpole-extension-v2
 //! <key id>       [0-9a-z-]{1,32}
 //! <request>      req- and 26 of [0-9a-z]
 //! <account>      [0-9a-z._-]{1,32}
+//! <address>      the bastion's, IPv4, dotted decimal; no argument: the server takes it from USER()
 //! <level>        READ | WRITE | ADMIN
 //! <schemas>      [0-9A-Za-z_]{1,64}, joined by commas, in the order in which they are granted
 //! <not after>    unix seconds, decimal, no sign, no leading zero
@@ -41,6 +42,9 @@ mod tests {
     use super::*;
     use powerpole_protocol::level::AccessLevel;
     use sha2::{Digest, Sha256};
+    use std::net::Ipv4Addr;
+
+    const BASTION: Ipv4Addr = Ipv4Addr::new(10, 77, 64, 5);
 
     fn example() -> Ticket {
         Ticket {
@@ -59,16 +63,16 @@ mod tests {
     #[test]
     fn the_spelling_and_its_mac_are_frozen() {
         assert_eq!(
-            String::from_utf8(example().mac_input()).unwrap(),
-            "powerpole-ticket-v1\nk1\nreq-01jd8z3v5k9q4m2n7p6r8s1t0w\nalice\nWRITE\n\
+            String::from_utf8(example().mac_input(BASTION)).unwrap(),
+            "powerpole-ticket-v2\nk1\nreq-01jd8z3v5k9q4m2n7p6r8s1t0w\nalice\n10.77.64.5\nWRITE\n\
              app_1,billing\n1800000000\n30313233343536373839616263646566\n"
         );
-        let (open, extend) = include_str!("../tests/ticket-v1.mac")
+        let (open, extend) = include_str!("../tests/ticket-v2.mac")
             .trim()
             .split_once('\n')
             .unwrap();
-        assert_eq!(example().signed(&[7; 32]).mac, open);
-        assert_eq!(example().signed_extension(&[7; 32]).mac, extend);
+        assert_eq!(example().signed(&[7; 32], BASTION).mac, open);
+        assert_eq!(example().signed_extension(&[7; 32], BASTION).mac, extend);
     }
 
     #[test]
@@ -76,14 +80,14 @@ mod tests {
         let (inner, outer) = hmac_blocks(&[7; 32]);
         let digest = Sha256::new()
             .chain_update(inner)
-            .chain_update(example().mac_input())
+            .chain_update(example().mac_input(BASTION))
             .finalize();
         let mac = Sha256::new()
             .chain_update(outer)
             .chain_update(digest)
             .finalize();
         assert_eq!(
-            example().signed(&[7; 32]).mac,
+            example().signed(&[7; 32], BASTION).mac,
             data_encoding::HEXLOWER.encode(&mac)
         );
     }

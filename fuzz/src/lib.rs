@@ -4,7 +4,7 @@ pub mod twin;
 
 use powerpole_chain::{
     AnchorKind, EpochKey, EpochPolicy, Genesis, Kind, Line, SealReason, Sealer,
-    verify::{Inputs, Reducer, Report, Verifier, verify_blocks},
+    verify::{Inputs, LedgerFacts, Reducer, Report, Verifier, verify_blocks},
 };
 
 pub const START: u64 = 1_764_000_000_000_000;
@@ -12,6 +12,18 @@ pub const START: u64 = 1_764_000_000_000_000;
 pub struct Session {
     pub lines: Vec<Line>,
     pub inputs: Inputs,
+}
+
+/// The ledger's word for the approval that the genesis claims.
+fn approval(genesis: &Genesis) -> LedgerFacts {
+    LedgerFacts {
+        request: Some(genesis.request.clone()),
+        operator: Some(genesis.operator.clone()),
+        level: Some(genesis.level.clone()),
+        approver: Some(genesis.approver.clone()),
+        approved_at: Some(genesis.approved_at.clone()),
+        ..LedgerFacts::default()
+    }
 }
 
 fn key(name: u8, epoch: u32) -> EpochKey {
@@ -79,6 +91,7 @@ pub fn session(name: u8, epochs: u32, records: u32) -> Session {
     Session {
         lines,
         inputs: Inputs {
+            ledger: Some(approval(&genesis)),
             anchors: Some(anchors),
             ..Inputs::default()
         },
@@ -111,6 +124,7 @@ pub fn sealed(payloads: &[Vec<u8>]) -> Session {
     Session {
         lines,
         inputs: Inputs {
+            ledger: Some(approval(&genesis)),
             anchors: Some(anchors),
             ..Inputs::default()
         },

@@ -142,7 +142,7 @@ pub struct Closed {
     pub head: ChainHead,
     /// Whether the chain ends in a seal that was shipped and anchored.
     pub sealed: bool,
-    /// Whether the account was read back as gone.
+    /// Whether the account was read back as gone, and its connections ended on every reader that the handoff names.
     pub account_gone: bool,
     /// Logins that were admitted.
     pub sessions: u32,

@@ -3,7 +3,9 @@
 //! Control writes it after the launch, readable by that one instance; the agent fetches it, deletes it,
 //! confirms that it is gone and redeems its token, once.
 
-use crate::id::{AccountName, Attempt, ClusterId, Email, InstanceId, RequestId, SchemaName};
+use crate::id::{
+    AccountName, Attempt, ClusterId, Email, GrantorSecretName, InstanceId, RequestId, SchemaName,
+};
 use crate::level::AccessLevel;
 use crate::secret::{Secret, Token, expose_token};
 use crate::ticket::Ticket;
@@ -28,8 +30,8 @@ pub struct Handoff {
     pub token: Token,
     /// What was approved.
     pub grant: Grant,
-    /// The database and the way to the grantor's credential.
-    pub database: DatabaseTarget,
+    /// Where the way to the database is written down; control has no say in that way.
+    pub database: DatabaseAccess,
     /// Control's permission that the database itself checks.
     pub ticket: Ticket,
     /// Where the evidence goes.
@@ -64,19 +66,26 @@ pub struct Grant {
     pub duration_s: u64,
 }
 
-/// How to reach the database.
+/// Where the way to the database is written down. No host, port, certificate or user is named here: those are the
+/// database's owner's to say ([`crate::grantor::GrantorSecret`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DatabaseTarget {
-    /// Writer endpoint's host name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Certificates to trust in PEM; absent: the system's own roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_pem: Option<String>,
-    /// Name of the grantor's credential in Secrets Manager: `{"username": …, "password": …}`.
-    pub grantor_secret: String,
+pub struct DatabaseAccess {
+    /// Name of the grantor's secret.
+    pub grantor_secret: GrantorSecretName,
+    /// Where this grant's sessions connect. Accounts are opened and closed on the writer in any case.
+    pub session: SessionServer,
+}
+
+/// The server of the cluster that a grant's sessions connect to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionServer {
+    /// The writer.
+    #[default]
+    Writer,
+    /// The first of the cluster's readers.
+    Reader,
 }
 
 /// Where evidence is kept.
@@ -182,5 +191,101 @@ impl Handoff {
         let mut text = Zeroizing::new(Vec::with_capacity(4096));
         serde_json::to_writer(&mut *text, self)?;
         Ok(Secret::new(String::from_utf8_lossy(&text).into_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn document() -> Value {
+        json!({
+            "v": 1, "request": "req-01jd8z3v5k9q4m2n7p6r8s1t0w", "attempt": 1, "instance": "i-0123456789abcdef0",
+            "token": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+            "grant": {
+                "operator": "alice@example.com", "account": "alice", "principal": "arn:aws:sts::1:assumed-role/R/alice",
+                "cluster": "orders-prod", "level": "READ", "schemas": ["orders"], "reason": "why",
+                "approver": "bob@example.com", "approved_at": "2026-11-26T10:00:00Z", "duration_s": 900,
+            },
+            "database": { "grantor_secret": "powerpole/grantor/orders-prod", "session": "writer" },
+            "ticket": {
+                "key_id": "k1", "request": "req-01jd8z3v5k9q4m2n7p6r8s1t0w", "account": "alice", "level": "READ",
+                "schemas": ["orders"], "not_after": 1_800_000_000u64, "nonce": "30313233343536373839616263646566",
+                "mac": "0f".repeat(32),
+            },
+            "evidence": { "log_group": "g", "log_stream": "s", "anchor_bucket": "b" },
+            "times": {
+                "warn_before_s": [60], "renew_lease_s": 15, "heartbeat_s": 15, "freeze_after_s": 30, "end_after_s": 120,
+            },
+        })
+    }
+
+    fn read(document: &Value) -> Result<Handoff, HandoffError> {
+        Handoff::parse(
+            &Secret::new(document.to_string()),
+            &"req-01jd8z3v5k9q4m2n7p6r8s1t0w".parse().unwrap(),
+            Attempt::FIRST,
+            &"i-0123456789abcdef0".parse().unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_handoff_is_what_it_was_written_as() {
+        let handoff = read(&document()).unwrap();
+        let again: Value = serde_json::from_str(handoff.to_secret().unwrap().expose()).unwrap();
+        assert_eq!(again, document());
+    }
+
+    /// The attack: a control that was taken over sends the agent, and with it the grantor's password, to its own server.
+    #[test]
+    fn control_cannot_name_a_server_a_certificate_or_a_user() {
+        for (at, value) in [
+            ("host", json!("10.66.6.6")),
+            ("port", json!(3306)),
+            ("ca_pem", json!("-----BEGIN CERTIFICATE-----")),
+            ("username", json!("powerpole_grantor")),
+            ("readers", json!([{ "host": "10.66.6.6", "port": 3306 }])),
+        ] {
+            let mut forged = document();
+            forged["database"][at] = value.clone();
+            assert!(
+                matches!(read(&forged), Err(HandoffError::Malformed { .. })),
+                "{at}"
+            );
+            let mut forged = document();
+            forged[at] = value;
+            assert!(
+                matches!(read(&forged), Err(HandoffError::Malformed { .. })),
+                "{at}"
+            );
+        }
+        let mut forged = document();
+        forged["session"] = json!({ "host": "10.66.6.6", "port": 3306 });
+        assert!(read(&forged).is_err());
+        forged = document();
+        forged["database"]["session"] = json!({ "host": "10.66.6.6", "port": 3306 });
+        assert!(read(&forged).is_err());
+    }
+
+    /// Control may write secrets of its own below `powerpole/handoff/`, and secrets of another account by their ARN.
+    #[test]
+    fn control_cannot_name_a_secret_that_is_not_the_owners() {
+        for name in [
+            "powerpole/handoff/0123456789abcdef0123456789abcdef",
+            "arn:aws:secretsmanager:us-east-1:666666666666:secret:powerpole/grantor/orders-prod-AbCdEf",
+            "powerpole/grantor/",
+            "powerpole/grantor/../handoff/x",
+            " powerpole/grantor/orders-prod",
+            "POWERPOLE/grantor/orders-prod",
+            "",
+        ] {
+            let mut forged = document();
+            forged["database"]["grantor_secret"] = name.into();
+            assert!(
+                matches!(read(&forged), Err(HandoffError::Malformed { .. })),
+                "{name}"
+            );
+        }
     }
 }

@@ -97,6 +97,15 @@ fn is_cluster(text: &str) -> bool {
         && !text.contains("--")
 }
 
+fn is_grantor_secret(text: &str) -> bool {
+    text.strip_prefix("powerpole/grantor/").is_some_and(|name| {
+        (1..=64).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    })
+}
+
 fn is_instance(text: &str) -> bool {
     text.strip_prefix("i-").is_some_and(|hex| {
         matches!(hex.len(), 8 | 17)
@@ -160,6 +169,11 @@ identifier!(
     ClusterId, "a cluster id", "1 to 63 lower-case letters, digits or single hyphens, a letter first", is_cluster
 );
 identifier!(
+    /// Name of a grantor's secret in Secrets Manager. Control may write below `powerpole/handoff/` and not here, and a name
+    /// that is no ARN stays in the account.
+    GrantorSecretName, "a grantor's secret", "'powerpole/grantor/' and 1 to 64 letters, digits, '-' or '_'", is_grantor_secret
+);
+identifier!(
     /// An EC2 instance id.
     InstanceId, "an instance id", "'i-' and 8 or 17 hexadecimal digits", is_instance
 );
@@ -212,12 +226,6 @@ pub struct Attempt(pub u32);
 impl Attempt {
     /// The first try.
     pub const FIRST: Self = Self(1);
-
-    /// EC2's client token for this try: the same for every repetition of the same launch.
-    #[must_use]
-    pub fn client_token(self, request: &RequestId) -> String {
-        format!("{request}-{}", self.0)
-    }
 }
 
 impl fmt::Display for Attempt {

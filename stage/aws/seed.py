@@ -12,6 +12,8 @@ import time
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 ROLE = "PowerPoleBastion"
 NETWORK = "10.77.0.0/16"
@@ -67,6 +69,7 @@ def role(iam):
     unless_there(there, lambda: iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust)))
     unless_there(there, lambda: iam.create_instance_profile(InstanceProfileName=ROLE))
     unless_there(there, lambda: iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE))
+    return iam.get_role(RoleName=ROLE)["Role"]["RoleId"]
 
 
 def image(ec2, ssm, parameter):
@@ -134,6 +137,30 @@ def secret(secrets, name, file):
         secrets.put_secret_value(SecretId=name, SecretString=value)
 
 
+def ticket_key(kms, alias, file):
+    """A KMS key with the ticket key of a file (64 hexadecimal digits) as its material, as docs/control.md says."""
+    aliases = [found["AliasName"] for page in kms.get_paginator("list_aliases").paginate() for found in page["Aliases"]]
+    if alias in aliases:
+        return
+    with open(file, encoding="utf-8") as text:
+        material = bytes.fromhex(text.read().strip())
+    key = kms.create_key(Origin="EXTERNAL", KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"]
+    offer = kms.get_parameters_for_import(
+        KeyId=key, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_3072"
+    )
+    digest = hashes.SHA256()
+    wrapped = serialization.load_der_public_key(offer["PublicKey"]).encrypt(
+        material, padding.OAEP(mgf=padding.MGF1(digest), algorithm=digest, label=None)
+    )
+    kms.import_key_material(
+        KeyId=key,
+        ImportToken=offer["ImportToken"],
+        EncryptedKeyMaterial=wrapped,
+        ExpirationModel="KEY_MATERIAL_DOES_NOT_EXPIRE",
+    )
+    kms.create_alias(AliasName=alias, TargetKeyId=key)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image-parameter", default="/powerpole/stage/image")
@@ -142,13 +169,17 @@ def main():
     parser.add_argument("--bucket", default="powerpole-anchors")
     parser.add_argument(
         "--grantor", action="append", default=[], metavar="NAME=FILE",
-        help="a grantor's credential and the file that holds its JSON",
+        help="a grantor's secret and the file that holds its JSON",
+    )
+    parser.add_argument(
+        "--ticket-key", action="append", default=[], metavar="ALIAS=FILE",
+        help="alias of a KMS key, and the file that holds its material in hexadecimal digits",
     )
     arguments = parser.parse_args()
     ec2, logs = client("ec2"), client("logs")
     begin = time.monotonic()
     subnet, group = network(ec2)
-    role(client("iam"))
+    role_id = role(client("iam"))
     ami = image(ec2, client("ssm"), arguments.image_parameter)
     ledger(client("dynamodb"), arguments.table)
     unless_there(
@@ -158,7 +189,10 @@ def main():
     for grantor in arguments.grantor:
         name, _, file = grantor.partition("=")
         secret(client("secretsmanager"), name, file)
-    print(json.dumps({"ami": ami, "subnet": subnet, "security_group": group}))
+    for key in arguments.ticket_key:
+        alias, _, file = key.partition("=")
+        ticket_key(client("kms"), alias, file)
+    print(json.dumps({"ami": ami, "subnet": subnet, "security_group": group, "role_id": role_id}))
     print(f"seed: AWS account made in {time.monotonic() - begin:.1f} s", file=sys.stderr)
 
 

@@ -3,7 +3,7 @@
 #
 #   cargo.sh [--bin DIR] [--tests DIR] CARGO-ARGUMENTS…
 #
-#   --bin    copies the shipped binaries to DIR when cargo is done
+#   --bin    copies the shipped binaries that changed to DIR when cargo is done
 #   --tests  copies the test binaries to DIR, which gets a list of them too: TESTS.tsv with package, target, the package's
 #            folder and the binary, one a line; cargo must be asked for JSON messages
 #
@@ -64,5 +64,11 @@ else
 fi
 if [ -n "$bin" ]; then
     mkdir -p "$bin"
-    for binary in "${BINARIES[@]}"; do install -m 0755 "$CARGO_TARGET_DIR/debug/$binary" "$bin/"; done
+    # Only what is new, and each at once: another `make` of this clone may be starting one of them just now.
+    for binary in "${BINARIES[@]}"; do
+        if ! cmp -s "$CARGO_TARGET_DIR/debug/$binary" "$bin/$binary"; then
+            install -m 0755 "$CARGO_TARGET_DIR/debug/$binary" "$bin/.$binary.$$"
+            mv -f "$bin/.$binary.$$" "$bin/$binary"
+        fi
+    done
 fi

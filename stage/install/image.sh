@@ -72,9 +72,11 @@ assemble() {
     cp -a --no-preserve=ownership "$INSTALL_DIR/image-files/." "$root/"
     install -m 0755 "$stage" "$root/usr/bin/powerpole-stage"
     local name
-    for name in amazon-ssm-agent ssm-agent-worker ssm-session-worker ssm-document-worker ssm-cli; do
+    for name in amazon-ssm-agent ssm-agent-worker ssm-document-worker ssm-cli; do
         ln -f "$root/usr/bin/powerpole-stage" "$root/usr/bin/$name"
     done
+    # A file of its own, as the real one is: the agent has the kernel ask before this one is executed.
+    cp --reflink=auto "$root/usr/bin/powerpole-stage" "$root/usr/bin/ssm-session-worker"
     [ -z "$extra" ] || cp -a --no-preserve=ownership "$extra/." "$root/"
     mkdir -p "$root/tmp/rpms"
     cp "$CACHE"/repo/image/*.rpm "$root/tmp/rpms/"

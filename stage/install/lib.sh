@@ -13,9 +13,12 @@ mkdir -p "$CACHE/parts.d" "$CACHE/locks"
 
 say() { printf '%s\n' "$*" >&2; }
 
-# lock NAME: held until this process ends, so that two clones never fill one folder at once.
+# lock NAME: held until this process ends or takes another lock, so that two runs never fill one folder at once. One lock at a
+# time: taking the same one twice would wait for oneself.
 lock() {
     local file="$CACHE/locks/$1"
+    if [ "${LOCK_HOLDER:-}" = "$BASHPID" ]; then exec {LOCK_FD}>&-; fi
+    LOCK_HOLDER=$BASHPID
     exec {LOCK_FD}>"$file"
     if ! flock --nonblock "$LOCK_FD"; then
         say "waiting for another run that holds $file"
@@ -42,10 +45,13 @@ part_skipped() {
     join_parts
 }
 
-# The whole of parts.json is written anew each time and renamed, so that a reader never sees half of it.
+# The whole of parts.json is written anew each time and renamed, so that a reader never sees half of it; one run at a time, lest
+# one that read the parts earlier replaces what another wrote later.
 join_parts() {
-    local part out first=1
+    local part out first=1 held
     out="$CACHE/.parts.json.$$"
+    exec {held}>"$CACHE/locks/parts"
+    flock "$held"
     {
         printf '{'
         for part in "$CACHE"/parts.d/*; do
@@ -57,6 +63,7 @@ join_parts() {
         printf '}\n'
     } >"$out"
     mv "$out" "$CACHE/parts.json"
+    exec {held}>&-
 }
 
 # timed WHAT COMMAND…: says what it does and how long it took; the output is shown only when it failed. A function runs

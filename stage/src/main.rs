@@ -42,7 +42,7 @@ enum Command {
     Serve(supervisor::Serve),
     /// Install and start the outside parts: databases, AWS stand-ins, package repository.
     Parts(parts::Args),
-    /// Bring a whole stage up or down, and show where its parts listen.
+    /// A stage's network alone: its namespace, ways into it from the host, programs in it. (`powerpole-stage up`: all of it.)
     Hub(hub::Args),
     /// Turn every EC2 instance into a booted machine.
     Host(host::Args),

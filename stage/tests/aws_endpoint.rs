@@ -62,6 +62,14 @@ fn one_client_token_launches_once_whatever_happens_to_the_answer() {
     assert_eq!(stage.refusal(&other), "IdempotentParameterMismatch");
     assert_eq!(count(&stage), 1);
 
+    let mut asked = [vec![], vec![launched[0].clone()]].into_iter();
+    for token in ["req-a", "req-a-1"] {
+        let answer = stage.answer(&format!(
+            "ec2 describe-instances --filters Name=client-token,Values={token} --query Reservations[].Instances[].InstanceId"
+        ));
+        assert_eq!(answer, serde_json::json!(asked.next()), "{token}");
+    }
+
     for action in [
         r#"{"kind":"apply_then_error","code":"InternalError"}"#,
         r#"{"kind":"apply_then_drop"}"#,
@@ -190,4 +198,63 @@ fn a_caller_is_named_and_a_fault_is_listed_and_cleared() {
     assert_eq!(stage.steer("GET", "faults", "")["faults"][0]["fired"], 1);
     stage.steer("DELETE", &format!("faults?id={id}"), "");
     stage.answer("sts get-caller-identity");
+}
+
+/// The steps of docs/control.md, "Bringing a key into KMS", with the tools that they name.
+#[test]
+fn imported_key_material_signs_like_the_same_key_elsewhere() {
+    const STEPS: &str = r#"set -eu
+        cd "$1"
+        printf '%032d' 7 >ticket.key
+        K=$(aws kms create-key --origin EXTERNAL --key-spec HMAC_256 --key-usage GENERATE_VERIFY_MAC --query KeyMetadata.KeyId --output text)
+        echo "$K" >id
+        aws kms get-parameters-for-import --key-id $K --wrapping-algorithm RSAES_OAEP_SHA_256 --wrapping-key-spec RSA_3072 >import.json
+        jq -r .PublicKey import.json | base64 -d >wrapping.der
+        jq -r .ImportToken import.json | base64 -d >token
+        wrap() {
+            openssl pkeyutl -encrypt -in "$1" -out "$2" -pubin -keyform DER -inkey wrapping.der \
+                -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256
+        }
+        wrap ticket.key wrapped
+        printf '%032d' 8 >other.key
+        wrap other.key other
+        mac() { aws kms generate-mac --key-id "$1" --mac-algorithm HMAC_SHA_256 --message fileb://message --query Mac --output text; }
+        printf 'powerpole-ticket-v1\nk1\n' >message
+        mac $K 2>&1 | grep -o KMSInvalidStateException
+        import() {
+            aws kms import-key-material --key-id $K --import-token fileb://token --encrypted-key-material "fileb://$1" \
+                --expiration-model KEY_MATERIAL_DOES_NOT_EXPIRE
+        }
+        import message 2>&1 | grep -o InvalidCiphertextException
+        import wrapped >/dev/null
+        import other 2>&1 | grep -o IncorrectKeyMaterialException
+        import wrapped >/dev/null
+        aws kms create-alias --alias-name alias/powerpole/ticket/orders-prod --target-key-id $K
+        for name in $K alias/powerpole/ticket/orders-prod; do mac $name; done
+        openssl dgst -sha256 -mac HMAC -macopt key:$(cat ticket.key) -binary message | base64
+        O=$(aws kms create-key --key-spec HMAC_256 --key-usage GENERATE_VERIFY_MAC --query KeyMetadata.KeyId --output text)
+        aws kms get-parameters-for-import --key-id $O --wrapping-algorithm RSAES_OAEP_SHA_256 --wrapping-key-spec RSA_3072 2>&1 \
+            | grep -o UnsupportedOperationException
+        mac $O | base64 -d | wc -c"#;
+    let Some(stage) = Stage::up(true) else {
+        return;
+    };
+    let steps = stage.folder.path().join("steps.sh");
+    std::fs::write(&steps, STEPS).unwrap();
+    let command = format!("bash {} {}", steps.display(), stage.folder.path().display());
+    let output = stage.shell("alice", &command).output().unwrap();
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 8, "{said}{}", text(&output.stderr));
+    assert_eq!(
+        lines[..3],
+        [
+            "KMSInvalidStateException",
+            "InvalidCiphertextException",
+            "IncorrectKeyMaterialException"
+        ]
+    );
+    assert_eq!(lines[3], lines[5], "by id as openssl does it");
+    assert_eq!(lines[4], lines[5], "by alias as openssl does it");
+    assert_eq!(lines[6..], ["UnsupportedOperationException", "32"]);
 }

@@ -41,7 +41,7 @@ const scenes = {
     await field("level").selectOption("READ");
     await page.check('dialog input[value="orders-prod/orders"]');
     await field("duration").selectOption("90");
-    await field("reason").fill("Look into order 42 for a customer");
+    await field("reason").fill("Look into order 1003 for a customer");
     // The whole form in one picture.
     await page.setViewportSize({ width: 1200, height: 1000 });
   },

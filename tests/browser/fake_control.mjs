@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 
 const text = (words) => ({ type: "plain_text", text: words });
 const md = (words) => ({ type: "mrkdwn", text: words });
+const TEAM = "T0POWERPOLE";
 const option = (label, value) => ({ text: text(label), value });
 
 export class FakeControl {
@@ -53,6 +54,9 @@ export class FakeControl {
     if (!this.verify(request, body)) return say(401, { error: "bad signature" });
     if (request.headers["content-type"] !== "application/x-www-form-urlencoded") return say(415);
     const form = Object.fromEntries(new URLSearchParams(body));
+    // One workspace alone is ours, as for control.
+    const team = form.payload ? JSON.parse(form.payload).team?.id : form.team_id;
+    if (team !== TEAM) return say(403, { error: "another workspace" });
     const fault = this.faults.shift();
     if (fault === "late") return setTimeout(() => say(200), 3600);
     if (fault === "broken") return say(500, { error: "on request" });

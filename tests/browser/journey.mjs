@@ -110,14 +110,14 @@ async function main() {
     await field("level").selectOption("READ");
     await page.check('dialog input[value="archive-prod/orders"]');
     await field("duration").selectOption(String(WINDOW_S));
-    await field("reason").fill("Look into order 42 for a customer");
+    await field("reason").fill("Look into order 1003 for a customer");
     await submit.click();
     await error("schemas").waitFor();
     await page.uncheck('dialog input[value="archive-prod/orders"]');
     await page.check('dialog input[value="orders-prod/orders"]');
     asking += Date.now() - began;
     await shot("filled");
-    assert.equal(await field("reason").inputValue(), "Look into order 42 for a customer", "what was typed is kept");
+    assert.equal(await field("reason").inputValue(), "Look into order 1003 for a customer", "what was typed is kept");
   });
 
   await step(`alice asks; all of it took the page less than ${ASKING_MS / 1000} s`, async () => {
@@ -140,7 +140,7 @@ async function main() {
     const card = sent.filter({ hasText: "READ on Orders" }).last();
     await card.locator("[data-action=approve]").waitFor();
     const words = await card.innerText();
-    for (const wanted of ["alice@example.com", "orders", "90 s", "Look into order 42"]) assert.ok(words.includes(wanted), `the card lacks ${wanted}`);
+    for (const wanted of ["alice@example.com", "orders", "90 s", "Look into order 1003"]) assert.ok(words.includes(wanted), `the card lacks ${wanted}`);
     [request] = words.match(/req-[0-9a-z]{26}/);
     await shot("card");
     await narrow("card");

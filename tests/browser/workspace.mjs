@@ -311,6 +311,19 @@ async function main() {
     await page.click("#menu");
     await page.waitForTimeout(250);
     await shot("09-narrow-menu");
+    await page.click("#side-close");
+    assert.equal(await page.getAttribute("#menu", "aria-expanded"), "false", "the menu's own button closes it");
+    await page.waitForTimeout(250);
+    // What the field says before one types must not be cut off.
+    const cut = await page.evaluate(() => {
+      const field = document.getElementById("composer-text");
+      const pen = document.createElement("canvas").getContext("2d");
+      pen.font = getComputedStyle(field).font;
+      return pen.measureText(field.placeholder).width - field.clientWidth;
+    });
+    assert.ok(cut <= 0, `the placeholder is ${cut} px too long`);
+    await page.click("#menu");
+    await page.waitForTimeout(250);
     await place("dm");
     await page.waitForTimeout(250);
     await shot("10-narrow-dm");

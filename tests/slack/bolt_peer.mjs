@@ -83,6 +83,7 @@ try {
   await up();
   const opened = await act("command", { user: "alice", channel: "#powerpole", text: "/powerpole now" });
   assert.equal(seen.command.text, "now");
+  assert.equal(seen.command.team_id, "T0POWERPOLE");
   assert.equal(opened.view?.callback_id, "request", JSON.stringify(opened));
   console.log("ok  a command opens a modal");
   const submit = (reason) => act("submit", { user: "alice", view_id: opened.view_id, values: { reason: { value: reason }, level: { value: "WRITE" }, start: { value: 1795428000 } } });
@@ -105,6 +106,7 @@ try {
   }
   assert.equal(told.thread_ts, card.ts);
   assert.equal(seen.action.action.value, "U0ALICE0001");
+  assert.equal(seen.action.body.team.id, "T0POWERPOLE");
   assert.equal((await messages()).find((message) => message.ts === card.ts).text, "approved");
   console.log("ok  a click is answered by response address and in the thread");
   const again = await act("command", { user: "alice", channel: "#powerpole", text: "/powerpole" });

@@ -116,7 +116,11 @@ class Test:
     def people_are_known(self):
         """users.*, auth.test"""
         assert self.client.auth_test()["bot_id"] == "B0POWERPOLE"
-        assert self.client.users_info(user=ALICE)["user"]["profile"]["email"] == "alice@example.com"
+        alice = self.client.users_info(user=ALICE)["user"]
+        assert alice["profile"]["email"] == "alice@example.com"
+        # By this control knows its own people.
+        assert alice["team_id"] == self.client.auth_test()["team_id"] == "T0POWERPOLE"
+        assert not alice["is_restricted"] and not alice["is_ultra_restricted"]
         assert self.client.users_lookupByEmail(email="alice@example.com")["user"]["id"] == ALICE
         assert len(self.client.users_list()["members"]) == 6
         self.refused("users_not_found", self.client.users_lookupByEmail, email="eve@example.com")

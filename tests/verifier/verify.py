@@ -242,12 +242,20 @@ def read_manifest(line):
 
 
 class Ledger:
+    TEXTS = ("request", "operator", "principal", "approver", "approved_at", "reason", "cluster", "level", "instance",
+             "log_group", "log_stream", "account", "state")
+
     def __init__(self, item):
         item = item.get("Item", item)
+        if item.get("state", {"S": "CLOSED"}).get("S") not in ("LAUNCHING", "BOOTING", "READY", "CLOSED", "FAILED"):
+            raise CouldNotCheck("a request in this state had no bastion")
+        if any(name in item and "S" not in item[name] for name in self.TEXTS):
+            raise CouldNotCheck("a fact of the ledger is no text")
         self.texts = {name: value["S"] for name, value in item.items() if "S" in value}
         self.numbers = {name: int(value["N"]) for name, value in item.items() if "N" in value}
         self.schemas = [v["S"] for v in item["schemas"]["L"]] if "schemas" in item else None
         self.sealed = item.get("sealed", {}).get("BOOL", False)
+        self.approves = {"request", "operator", "level", "approver", "approved_at"} <= self.texts.keys()
         self.heads = []
         if "genesis_head" in self.texts:
             self.heads.append((0, 3, bytes.fromhex(self.texts["genesis_head"])))
@@ -542,7 +550,7 @@ class Chain:
             verdict = "MALFORMED" if self.unreadable else "INCOMPLETE"
         elif not self.sealed:
             verdict = "UNSEALED"
-        elif not {"genesis", "seal"} <= met:
+        elif not {"genesis", "seal"} <= met or not (self.ledger and self.ledger.approves):
             verdict = "UNANCHORED"
         else:
             verdict = "WITHHELD" if withheld else "VALID"

@@ -118,6 +118,20 @@ pub(crate) fn read_worker(pid: i32) -> io::Result<Worker> {
     })
 }
 
+/// The program that a process runs.
+pub(crate) fn program_of(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Whether a process is stopped by a signal.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    read_small(Path::new(&format!("/proc/{pid}/stat"))).is_ok_and(|stat| {
+        String::from_utf8_lossy(&stat)
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// What a session's state file says, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionState {

@@ -25,10 +25,10 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
-/// Largest message in bytes; a command may be 64 KiB.
+/// Largest message in bytes; JSON spells a byte of a command with six at most.
 pub(crate) const MAX_MESSAGE: usize = 96 * 1024;
-/// Longest command that a login may ask for.
-pub(crate) const MAX_COMMAND: usize = 64 * 1024;
+/// Longest command that a login may ask for, in bytes: however it is spelled, it is whole in the session's first record.
+pub(crate) const MAX_COMMAND: usize = 4096;
 
 /// What the shim says.
 #[derive(Debug, Serialize, Deserialize)]

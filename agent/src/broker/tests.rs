@@ -1,9 +1,13 @@
 //! The broker's door, with a stranger at it anywhere, and with a whole login where systemd is process 1.
 
+use super::socket::{Connection, FromBroker, FromShim};
 use super::*;
 use crate::evidence::trial;
+use crate::session::pty::Size;
+use crate::session::shell::ShellRequest;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/alice@example.com";
 const BOB: &str = "arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/bob@example.com";
@@ -37,7 +41,7 @@ async fn a_process_that_ssm_did_not_start_is_refused_recorded_and_counted() {
         ssm_data: temp.path().to_owned(),
         shells: NoShells,
     };
-    let broker = open(Listener::bind(&path, gid).unwrap(), door, 65_533);
+    let broker = open(Listener::bind(&path, gid).unwrap(), door, None, 65_533);
     for (nonce_is_right, code) in [(true, "not_from_ssm"), (false, "protocol")] {
         let shim = Connection::connect(&path).unwrap();
         let challenge = shim.receive().await.unwrap().unwrap();

@@ -1,11 +1,12 @@
 //! The tripwire: ways of amazon-ssm-agent's session workers that do not lead to the broker.
 //!
 //! IAM denies the documents for port forwarding, elevation and commands without a shell, and the unit's `NoExecPaths=`
-//! leaves a worker no program but the shim. Where the first is missing and the second has a hole, this notices. A port
-//! session dials as root from the worker itself, the metadata service included, so it ends the bastion; so does any
-//! child of a worker that is not the shim. A worker that leads nobody to the broker is killed.
+//! leaves a worker no program but the shim. A worker of another kind than these is refused before it runs, by its
+//! session's state ([`first_look`]). Should one run all the same, this notices: a port session dials as root from the
+//! worker itself, the metadata service included, so it ends the bastion; so does any child of a worker that is not the
+//! shim. A worker that leads nobody to the broker is killed.
 
-use super::peer::{parent_of, read_worker, session_state};
+use super::peer::{parent_of, program_of, read_worker, session_state};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,21 @@ pub(crate) const EVERY: Duration = Duration::from_millis(250);
 /// How many looks a worker may take until its login comes: the client on the other side has to answer first.
 const PATIENCE: u32 = 80;
 
+/// Kinds of sessions that start a program, which is the shim whatever they ask for.
+const KINDS: [&str; 3] = [
+    "Standard_Stream",
+    "InteractiveCommands",
+    "NonInteractiveCommands",
+];
+
 /// What a worker does that none should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Trip {
     /// It forwards a port.
     Port,
+    /// Its session is of a kind that nobody knows here.
+    UnknownKind(String),
     /// It runs something else than the shim.
     Child(PathBuf),
     /// It lives and brings nobody to the broker.
@@ -33,6 +43,7 @@ impl Trip {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Port => "port_session",
+            Self::UnknownKind(_) => "unknown_kind",
             Self::Child(_) => "foreign_child",
             Self::Silent => "silent_worker",
         }
@@ -41,6 +52,17 @@ impl Trip {
     /// Whether the bastion has to end: the instance's role may be known to somebody, or somebody ran as root.
     pub(crate) fn ends_the_bastion(&self) -> bool {
         !matches!(self, Self::Silent)
+    }
+}
+
+/// Judges a worker by its session's kind. A state that names none, or that is not there, refuses nobody: what comes of
+/// such a worker is looked at again.
+pub(crate) fn first_look(plugin: Option<&str>) -> Option<Trip> {
+    match plugin.unwrap_or_default() {
+        "" => None,
+        kind if KINDS.contains(&kind) => None,
+        "Port" => Some(Trip::Port),
+        other => Some(Trip::UnknownKind(other.to_owned())),
     }
 }
 
@@ -57,8 +79,8 @@ fn judge(seen: &Seen, allowed: &[PathBuf]) -> Option<Trip> {
     if let Some(child) = seen.children.iter().find(|child| !allowed.contains(child)) {
         return Some(Trip::Child(child.clone()));
     }
-    if seen.plugin == "Port" {
-        return Some(Trip::Port);
+    if let Some(trip) = first_look(Some(&seen.plugin)) {
+        return Some(trip);
     }
     (!seen.logged_in && seen.looks >= PATIENCE).then_some(Trip::Silent)
 }
@@ -146,10 +168,6 @@ impl Tripwire {
     }
 }
 
-fn program_of(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +187,17 @@ mod tests {
     fn a_login_trips_nothing_however_long_it_lasts() {
         assert_eq!(judged(|_| {}), None);
         assert_eq!(judged(|seen| seen.looks = u32::MAX), None);
+    }
+
+    #[test]
+    fn only_kinds_that_start_a_program_may_run() {
+        for kind in KINDS {
+            assert_eq!(first_look(Some(kind)), None);
+        }
+        assert_eq!(first_look(Some("Port")), Some(Trip::Port));
+        let unknown = first_look(Some("Tunnel")).unwrap();
+        assert_eq!(unknown.code(), "unknown_kind");
+        assert_eq!(first_look(None), None);
     }
 
     #[test]

@@ -44,22 +44,29 @@ pub(crate) trait AnchorStore: Send + Sync + 'static {
 }
 
 /// Time between two anchored heads while there is activity; CHAIN.md allows at most 15 s.
-const BETWEEN_HEADS: Duration = Duration::from_secs(10);
+pub(crate) const BETWEEN_HEADS: Duration = Duration::from_secs(10);
 
 /// Writes anchors under one prefix.
 #[derive(Debug)]
 pub(crate) struct Anchorer<S> {
     store: Arc<S>,
     prefix: String,
+    between: Duration,
     progress: Arc<Progress>,
 }
 
 impl<S: AnchorStore> Anchorer<S> {
-    /// Anchors below `prefix`, which ends in a slash.
-    pub(crate) fn new(store: Arc<S>, prefix: String, progress: Arc<Progress>) -> Self {
+    /// Anchors below `prefix`, which ends in a slash; heads at least `between` apart.
+    pub(crate) fn new(
+        store: Arc<S>,
+        prefix: String,
+        between: Duration,
+        progress: Arc<Progress>,
+    ) -> Self {
         Self {
             store,
             prefix,
+            between,
             progress,
         }
     }
@@ -93,7 +100,7 @@ impl<S: AnchorStore> Anchorer<S> {
                 Some(anchor) => match self.put(&anchor).await {
                     Ok(()) => {
                         failures = 0;
-                        BETWEEN_HEADS
+                        self.between
                     }
                     Err(error) => {
                         failures += 1;
@@ -114,5 +121,57 @@ impl<S: AnchorStore> Anchorer<S> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keeper::tests::{FakeBucket, genesis};
+    use super::super::keys::fresh_key;
+    use super::*;
+    use powerpole_chain::Sealer;
+
+    #[tokio::test]
+    async fn while_there_is_activity_heads_are_anchored_again_and_again_and_the_last_one_too() {
+        let genesis = genesis();
+        let (mut sealer, _) = Sealer::begin(&genesis, fresh_key().unwrap(), [1; 16]).unwrap();
+        let progress = Arc::new(Progress::new(sealer.head()));
+        let bucket = Arc::new(FakeBucket::default());
+        let between = Duration::from_millis(60);
+        let anchorer = Anchorer::new(
+            Arc::new(Arc::clone(&bucket)),
+            "p/".to_owned(),
+            between,
+            Arc::clone(&progress),
+        );
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(async move { anchorer.run(stopped).await });
+        let mut last = String::new();
+        for t in 1..=40u64 {
+            let line = sealer.checkpoint(t, [2; 16], fresh_key().unwrap()).unwrap();
+            progress.checkpoint(&line, &genesis);
+            progress.accepted(line.seq + 1, 0, None);
+            last = format!("p/head-{:020}.json", line.seq);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for _ in 0..200 {
+            if bucket.objects.lock().unwrap().contains_key(&last) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.send_replace(true);
+        running.await.unwrap();
+        let objects = bucket.objects.lock().unwrap();
+        assert!(objects.contains_key(&last));
+        assert!((4..=20).contains(&objects.len()), "{:?}", objects.keys());
+    }
+
+    #[test]
+    fn a_head_is_anchored_within_fifteen_seconds_of_activity() {
+        // The oldest record of an epoch waits for its checkpoint, for being shipped, and for its turn.
+        let checkpoint = genesis().policy.active_us;
+        let until_due = Duration::from_micros(checkpoint) + Duration::from_secs(1);
+        assert!(until_due + BETWEEN_HEADS < Duration::from_secs(15));
     }
 }

@@ -24,9 +24,9 @@ pub(crate) enum EvidenceError {
         source: io::Error,
     },
     /// The spool cannot be read back.
-    #[error("cannot read the spool at offset {at}")]
+    #[error("cannot read entry {at} of the spool")]
     SpoolRead {
-        /// Where.
+        /// Number of the frame or line.
         at: u64,
         /// Why.
         source: io::Error,

@@ -1,10 +1,11 @@
 //! One chain being kept: recorder, sealer, shipper and anchors, started together and ended in order.
 
-use super::anchor::{AnchorStore, Anchorer};
+use super::anchor::{AnchorStore, Anchorer, BETWEEN_HEADS};
 use super::error::EvidenceError;
+use super::keys::{Salts, fresh_key};
 use super::progress::{Gate, Health, Patience, Progress};
 use super::recorder::Recorder;
-use super::sealer::{Salts, SealingThread, Wake, fresh_key};
+use super::sealer::{ChainWriter, SealingThread, Wake};
 use super::shipper::{LogStream, Shipper, backoff};
 use super::spool::SpoolDir;
 use super::time::{Clock, Timeline};
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct KeeperConfig {
     /// Directory of the spool, root's own; it must not hold one yet.
     pub(crate) spool_dir: PathBuf,
+    /// Size of the spool's pieces, see [`super::spool::SEGMENT_BYTES`].
+    pub(crate) segment_bytes: u64,
     /// Record 0. `started_us` is set by [`Keeper::begin`].
     pub(crate) genesis: Genesis,
     /// Prefix of the anchors' keys, `<aws userid>/<request>/`.
@@ -68,12 +71,13 @@ impl<S: AnchorStore> Keeper<S> {
     ) -> Result<Self, EvidenceError> {
         let KeeperConfig {
             spool_dir,
+            segment_bytes,
             mut genesis,
             anchor_prefix,
             patience,
             begin_within,
         } = config;
-        let dir = SpoolDir::create(&spool_dir)?;
+        let dir = SpoolDir::create(&spool_dir, segment_bytes)?;
         let mut timeline = Timeline::start(&*clock);
         genesis.started_us = timeline.now_us(&*clock);
         let mut salts = Salts::new();
@@ -86,7 +90,7 @@ impl<S: AnchorStore> Keeper<S> {
         let writer = Arc::new(Mutex::new(dir.frame_writer(clock, timeline)?));
         let mut lines = dir.line_writer()?;
         lines.push(0, line.seq, line.t_us, &line.text);
-        progress.lines_written(lines.flush()?);
+        progress.lines_written(genesis_head, 0, 0, lines.flush()?);
 
         let (wake, woken) = mpsc::channel();
         let recorder = Recorder {
@@ -98,14 +102,16 @@ impl<S: AnchorStore> Keeper<S> {
         let anchorer = Arc::new(Anchorer::new(
             Arc::new(anchors),
             anchor_prefix.clone(),
+            BETWEEN_HEADS,
             Arc::clone(&progress),
         ));
 
         create_stream(&logs, begin_within).await?;
         let shipper = Shipper {
             logs: Arc::new(logs),
-            lines: dir.lines(0)?,
+            lines: dir.lines()?,
             position: dir.position_file()?,
+            spool: dir.clone(),
             progress: Arc::clone(&progress),
         };
         let gap_recorder = recorder.clone();
@@ -123,15 +129,18 @@ impl<S: AnchorStore> Keeper<S> {
         genesis_anchored(&anchorer, &genesis_anchor, begin_within).await?;
 
         let thread = SealingThread {
-            sealer: Some(sealer),
-            genesis: Arc::new(genesis),
-            salts,
             frames: dir.frames()?,
-            lines,
             writer,
-            progress: Arc::clone(&progress),
-            consumed: 0,
-            last_t_us: line.t_us,
+            chain: ChainWriter {
+                sealer: Some(sealer),
+                genesis: Arc::new(genesis),
+                salts,
+                lines,
+                progress: Arc::clone(&progress),
+                consumed: 0,
+                last_t_us: line.t_us,
+                head: genesis_head,
+            },
             clock_checked_us: line.t_us,
         };
         std::thread::Builder::new()
@@ -310,5 +319,7 @@ async fn review(recorder: Recorder, patience: Patience, mut stop: watch::Receive
     }
 }
 
+#[cfg(test)]
+mod forgetting;
 #[cfg(test)]
 pub(crate) mod tests;

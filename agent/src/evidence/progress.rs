@@ -2,6 +2,7 @@
 //! lag that control hears of, and whether sessions may go on.
 
 use super::error::EvidenceError;
+use super::spool::Written;
 use powerpole_chain::{Anchor, AnchorKind, Genesis, Head, Line};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,15 +28,26 @@ pub(crate) struct Patience {
     pub(crate) freeze_after: Duration,
     /// Age at which the bastion ends.
     pub(crate) end_after: Duration,
-    /// Sealed bytes waiting at which sessions freeze: fast output must not fill the disk.
+    /// Bytes waiting in the spool at which sessions freeze: fast output must not fill the disk. They go on when half of it
+    /// is shipped, so that a session does not stutter at the limit.
     pub(crate) freeze_above_bytes: u64,
 }
 
-/// Decides whether sessions may go on.
-pub(crate) fn decide_gate(lost: bool, lag: Duration, waiting: u64, patience: Patience) -> Gate {
+/// Decides whether sessions may go on, given whether they may now.
+pub(crate) fn decide_gate(
+    now: Gate,
+    lost: bool,
+    lag: Duration,
+    waiting: u64,
+    patience: Patience,
+) -> Gate {
+    let most = match now {
+        Gate::Open => patience.freeze_above_bytes,
+        Gate::Frozen | Gate::Ended => patience.freeze_above_bytes / 2,
+    };
     if lost || lag >= patience.end_after {
         Gate::Ended
-    } else if lag >= patience.freeze_after || waiting >= patience.freeze_above_bytes {
+    } else if lag >= patience.freeze_after || waiting >= most {
         Gate::Frozen
     } else {
         Gate::Open
@@ -66,6 +78,9 @@ struct Inner {
     head: Head,
     frames_consumed: u64,
     frames_written: u64,
+    /// Bytes of all frames, and of those that are sealed.
+    frame_bytes_written: u64,
+    frame_bytes_sealed: u64,
     accepted_next_seq: u64,
     /// Time of the oldest record that CloudWatch has not accepted.
     waiting_since_us: Option<u64>,
@@ -103,6 +118,8 @@ impl Progress {
                 head,
                 frames_consumed: 0,
                 frames_written: 0,
+                frame_bytes_written: 0,
+                frame_bytes_sealed: 0,
                 accepted_next_seq: 0,
                 waiting_since_us: None,
                 anchors: VecDeque::new(),
@@ -127,11 +144,12 @@ impl Progress {
     }
 
     /// A frame was written; true when the sealer has to be woken for it.
-    pub(crate) fn frame_written(&self, frames: u64, t_us: u64) -> bool {
+    pub(crate) fn frame_written(&self, written: Written) -> bool {
         {
             let mut inner = self.lock();
-            inner.frames_written = inner.frames_written.max(frames);
-            inner.waiting_since_us.get_or_insert(t_us);
+            inner.frames_written = inner.frames_written.max(written.frames);
+            inner.frame_bytes_written = inner.frame_bytes_written.max(written.bytes);
+            inner.waiting_since_us.get_or_insert(written.t_us);
         }
         self.sealer_asleep.swap(false, Ordering::AcqRel)
     }
@@ -146,11 +164,19 @@ impl Progress {
         self.sealer_asleep.store(false, Ordering::Release);
     }
 
-    /// The chain has grown.
-    pub(crate) fn head(&self, head: Head, consumed: u64) {
-        let mut inner = self.lock();
-        inner.head = head;
-        inner.frames_consumed = consumed;
+    /// The chain has grown, and its lines are in the spool: `lines` has `length` bytes, and they hold the first
+    /// `consumed` frames, of `frame_bytes`.
+    ///
+    /// The ledger hears of this head. Were it told before the lines are written, a kill in between would leave a head that
+    /// no line leads to, and an honest crash would look like a cut.
+    pub(crate) fn lines_written(&self, head: Head, consumed: u64, frame_bytes: u64, length: u64) {
+        {
+            let mut inner = self.lock();
+            inner.head = head;
+            inner.frames_consumed = consumed;
+            inner.frame_bytes_sealed = frame_bytes;
+        }
+        self.lines_length.send_replace(length);
     }
 
     /// A checkpoint may be anchored once its lines are accepted.
@@ -164,21 +190,9 @@ impl Progress {
             .push_back(line.anchor(AnchorKind::Head, genesis));
     }
 
-    /// The chain has its seal.
-    pub(crate) fn sealed(&self, line: &Line, consumed: u64, genesis: &Genesis) {
-        let mut inner = self.lock();
-        inner.head = Head {
-            seq: line.seq,
-            hash: line.hash,
-            epoch: line.epoch,
-        };
-        inner.frames_consumed = consumed;
-        inner.seal = Some(line.anchor(AnchorKind::Seal, genesis));
-    }
-
-    /// `lines` has this many bytes.
-    pub(crate) fn lines_written(&self, length: u64) {
-        self.lines_length.send_replace(length);
+    /// The chain has its seal, and the spool the seal's line.
+    pub(crate) fn sealed(&self, line: &Line, genesis: &Genesis) {
+        self.lock().seal = Some(line.anchor(AnchorKind::Seal, genesis));
     }
 
     /// The sealing thread is over.
@@ -194,12 +208,13 @@ impl Progress {
         self.gate.send_replace(Gate::Ended);
     }
 
-    /// CloudWatch has accepted everything before `next_seq`. `waiting_since_us` is the time of what waits next.
-    pub(crate) fn accepted(&self, next_seq: u64, offset: u64, waiting_since_us: Option<u64>) {
+    /// CloudWatch has accepted everything before `next_seq`, which took `spool_bytes` more off what waits.
+    /// `waiting_since_us` is the time of what waits next.
+    pub(crate) fn accepted(&self, next_seq: u64, spool_bytes: u64, waiting_since_us: Option<u64>) {
         {
             let mut inner = self.lock();
             inner.accepted_next_seq = next_seq;
-            inner.shipped_bytes = offset;
+            inner.shipped_bytes += spool_bytes;
             inner.waiting_since_us = waiting_since_us;
         }
         self.accepted.send_replace(next_seq);
@@ -279,17 +294,24 @@ impl Progress {
         }
     }
 
+    /// Bytes in the spool that wait: frames to be sealed, lines to be shipped.
+    fn waiting_bytes(&self) -> u64 {
+        let lines = *self.lines_length.borrow();
+        let inner = self.lock();
+        lines.saturating_sub(inner.shipped_bytes)
+            + inner
+                .frame_bytes_written
+                .saturating_sub(inner.frame_bytes_sealed)
+    }
+
     /// Decides anew whether sessions may go on.
     pub(crate) fn review_gate(&self, now_us: u64, patience: Patience) -> Gate {
         let health = self.health(now_us);
-        let waiting = self
-            .lines_length
-            .borrow()
-            .saturating_sub(self.lock().shipped_bytes);
         let next = decide_gate(
+            *self.gate.borrow(),
             health.lost,
             Duration::from_millis(health.lag_ms),
-            waiting,
+            self.waiting_bytes(),
             patience,
         );
         self.gate.send_if_modified(|gate| {
@@ -341,19 +363,23 @@ mod tests {
             freeze_above_bytes: 100,
         };
         let seconds = Duration::from_secs;
-        for (lost, lag, waiting, expected) in [
-            (false, seconds(0), 0, Gate::Open),
-            (false, seconds(29), 99, Gate::Open),
-            (false, seconds(0), 100, Gate::Frozen),
-            (false, seconds(30), 0, Gate::Frozen),
-            (false, seconds(119), 0, Gate::Frozen),
-            (false, seconds(120), 0, Gate::Ended),
-            (true, seconds(0), 0, Gate::Ended),
+        for (now, lost, lag, waiting, expected) in [
+            (Gate::Open, false, seconds(0), 0, Gate::Open),
+            (Gate::Open, false, seconds(29), 99, Gate::Open),
+            (Gate::Open, false, seconds(0), 100, Gate::Frozen),
+            (Gate::Frozen, false, seconds(0), 99, Gate::Frozen),
+            (Gate::Frozen, false, seconds(0), 50, Gate::Frozen),
+            (Gate::Frozen, false, seconds(0), 49, Gate::Open),
+            (Gate::Open, false, seconds(30), 0, Gate::Frozen),
+            (Gate::Frozen, false, seconds(29), 0, Gate::Open),
+            (Gate::Open, false, seconds(119), 0, Gate::Frozen),
+            (Gate::Open, false, seconds(120), 0, Gate::Ended),
+            (Gate::Open, true, seconds(0), 0, Gate::Ended),
         ] {
             assert_eq!(
-                decide_gate(lost, lag, waiting, patience),
+                decide_gate(now, lost, lag, waiting, patience),
                 expected,
-                "{lag:?} {waiting}"
+                "{now:?} {lag:?} {waiting}"
             );
         }
     }
@@ -403,7 +429,11 @@ mod tests {
             end_after: Duration::from_secs(2),
             freeze_above_bytes: u64::MAX,
         };
-        let _ = progress.frame_written(1, 0);
+        let _ = progress.frame_written(Written {
+            frames: 1,
+            t_us: 0,
+            bytes: 9,
+        });
         assert_eq!(progress.review_gate(1_500_000, patience), Gate::Frozen);
         progress.accepted(1, 0, Some(1_500_000));
         assert_eq!(progress.review_gate(1_600_000, patience), Gate::Open);

@@ -35,7 +35,7 @@ impl Recorder {
         };
         match result {
             Ok(written) => {
-                if self.progress.frame_written(written.frames, written.t_us) {
+                if self.progress.frame_written(written) {
                     // The sealer looks by itself every 200 ms; a lost wake costs that and nothing else.
                     let _ = self.wake.send(Wake::Frames);
                 }
@@ -50,7 +50,8 @@ impl Recorder {
         }
     }
 
-    /// Records a JSON document, such as an event's.
+    /// Records a JSON document, such as an event's. One that is too long is replaced by its length, but for what a login
+    /// is known by: that must be there whole or not happen.
     ///
     /// # Errors
     /// As [`Recorder::record`].
@@ -61,7 +62,8 @@ impl Recorder {
         document: &serde_json::Value,
     ) -> Result<(), EvidenceError> {
         let mut text = document.to_string();
-        if text.len() > MAX_PAYLOAD {
+        let whole = matches!(kind, Kind::SessionStart | Kind::Refusal);
+        if text.len() > MAX_PAYLOAD && !whole {
             text = serde_json::json!({"cut": true, "bytes": text.len()}).to_string();
         }
         self.record(kind, session, text.as_bytes())
@@ -91,14 +93,14 @@ impl std::fmt::Debug for Recorder {
 pub(crate) mod trial {
     //! A recorder on a spool alone, for tests of what stands before it.
     use super::*;
-    use crate::evidence::spool::{SpoolDir, next_frame};
+    use crate::evidence::spool::{SEGMENT_BYTES, SpoolDir, next_frame};
     use crate::evidence::time::{SystemClock, Timeline};
     use powerpole_chain::Head;
     use std::path::Path;
 
     /// A recorder into a new spool at `path`; nothing is sealed.
     pub(crate) fn recorder(path: &Path) -> Recorder {
-        let dir = SpoolDir::create(path).unwrap();
+        let dir = SpoolDir::create(path, SEGMENT_BYTES).unwrap();
         let clock = Arc::new(SystemClock);
         let timeline = Timeline::start(&*clock);
         let head = Head {
@@ -121,7 +123,7 @@ pub(crate) mod trial {
             frames.push((
                 Kind::from_byte(frame.kind).unwrap(),
                 frame.session,
-                frame.payload,
+                frame.payload.to_vec(),
             ));
         }
         frames

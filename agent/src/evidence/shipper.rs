@@ -4,9 +4,9 @@
 //! been taken is sent again: the chain makes duplicates harmless, a lost line would be for good.
 
 use super::error::EvidenceError;
-use super::frame::{FrameReader, LineFrame};
+use super::position::{Position, PositionFile};
 use super::progress::Progress;
-use super::spool::{Position, PositionFile, next_line};
+use super::spool::{LineReader, SpoolDir};
 use powerpole_chain::{Gap, GapReason};
 use std::future::Future;
 use std::sync::Arc;
@@ -130,8 +130,9 @@ const GATHER: Duration = Duration::from_millis(150);
 /// Ships what the sealer writes.
 pub(crate) struct Shipper<L> {
     pub(crate) logs: Arc<L>,
-    pub(crate) lines: FrameReader,
+    pub(crate) lines: LineReader,
     pub(crate) position: PositionFile,
+    pub(crate) spool: SpoolDir,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -169,12 +170,12 @@ impl<L: LogStream> Shipper<L> {
         gaps: &GapSink,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<bool, EvidenceError> {
-        let Some((batch, seqs)) = collect(&mut self.lines)? else {
+        let Some(waiting) = collect(&mut self.lines)? else {
             return Ok(false);
         };
         let mut failures = 0;
         let rejected = loop {
-            match self.logs.put(batch.events()).await {
+            match self.logs.put(waiting.batch.events()).await {
                 Ok(rejected) => break rejected,
                 Err(error) => {
                     failures += 1;
@@ -189,8 +190,8 @@ impl<L: LogStream> Shipper<L> {
                 }
             }
         };
-        self.note_rejected(rejected, &seqs, gaps)?;
-        self.note_accepted(&seqs)?;
+        self.note_rejected(rejected, &waiting.seqs, gaps)?;
+        self.note_accepted(&waiting)?;
         Ok(true)
     }
 
@@ -221,43 +222,50 @@ impl<L: LogStream> Shipper<L> {
         Ok(())
     }
 
-    fn note_accepted(&mut self, seqs: &[u64]) -> Result<(), EvidenceError> {
-        let Some(last) = seqs.last() else {
-            return Ok(());
-        };
-        let position = Position {
-            offset: self.lines.offset(),
-            next_seq: last + 1,
-        };
-        self.position.store(position)?;
-        let waiting = next_line(&mut self.lines)?.map(|line| line.t_us);
-        self.lines.seek(position.offset);
+    fn note_accepted(&mut self, waiting: &Waiting) -> Result<(), EvidenceError> {
+        self.position.store(waiting.end)?;
+        self.spool.forget(waiting.end)?;
+        let next = self.lines.peek()?.map(|line| line.t_us);
         self.progress
-            .accepted(position.next_seq, position.offset, waiting);
+            .accepted(waiting.end.next_seq, waiting.spool_bytes, next);
         Ok(())
     }
 }
 
-/// The next batch of lines and their sequence numbers, if any wait.
-pub(crate) fn collect(lines: &mut FrameReader) -> Result<Option<(Batch, Vec<u64>)>, EvidenceError> {
-    let mut batch = Batch::default();
-    let mut seqs = Vec::new();
-    loop {
-        let at = lines.offset();
-        let Some(LineFrame {
-            seq, t_us, text, ..
-        }) = next_line(lines)?
-        else {
-            break;
-        };
-        if !batch.has_room_for(t_us, &text) {
-            lines.seek(at);
+/// Lines that wait, as one batch.
+pub(crate) struct Waiting {
+    /// The batch.
+    pub(crate) batch: Batch,
+    /// Its lines' sequence numbers.
+    pub(crate) seqs: Vec<u64>,
+    /// Where shipping stands once it is taken.
+    pub(crate) end: Position,
+    /// Bytes that its lines have in the spool.
+    pub(crate) spool_bytes: u64,
+}
+
+/// The next batch of lines, if any wait.
+pub(crate) fn collect(lines: &mut LineReader) -> Result<Option<Waiting>, EvidenceError> {
+    let mut waiting = Waiting {
+        batch: Batch::default(),
+        seqs: Vec::new(),
+        end: Position::default(),
+        spool_bytes: 0,
+    };
+    while let Some(line) = lines.peek()? {
+        if !waiting.batch.has_room_for(line.t_us, &line.text) {
             break;
         }
-        batch.push(t_us, text);
-        seqs.push(seq);
+        let Some(line) = lines.take() else { break };
+        waiting.spool_bytes += line.entry_bytes();
+        waiting.end = Position {
+            next_seq: line.seq + 1,
+            consumed: line.consumed,
+        };
+        waiting.seqs.push(line.seq);
+        waiting.batch.push(line.t_us, line.text);
     }
-    Ok((!seqs.is_empty()).then_some((batch, seqs)))
+    Ok((!waiting.seqs.is_empty()).then_some(waiting))
 }
 
 #[cfg(test)]

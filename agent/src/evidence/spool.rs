@@ -1,40 +1,41 @@
 //! The spool: what was recorded, on this machine's disk before anyone sees it.
 //!
-//! Owns the files of one directory (root, 0700): `frames` (raw, append only), `lines` (sealed, append only) and
-//! `position` (what CloudWatch has taken). Every append is one `write(2)` with nothing held back in the
-//! process: a SIGKILL at any instruction loses nothing that was acknowledged. There is no `fsync`: losing the
-//! machine loses its disk as well, and what was shipped and anchored by then is all that is left either way.
+//! Owns the files of one directory (root, 0700): the streams `frames` (raw) and `lines` (sealed), in pieces (see
+//! [`super::segment`]), and `position` (what CloudWatch has taken). Every append is one `writev(2)` with nothing held
+//! back in the process: a SIGKILL at any instruction loses nothing that was acknowledged. There is no `fsync`: losing
+//! the machine loses its disk as well, and what was shipped and anchored by then is all that is left either way.
+//!
+//! What CloudWatch has accepted is removed, in this order, so that a crash on any line loses nothing:
+//! 1. CloudWatch answers. A crash here ships some lines twice.
+//! 2. `position` is stored. A crash here leaves files that nobody reads any more.
+//! 3. Pieces of `lines`, then of `frames`, that hold nothing but accepted records are removed, oldest first. A crash here
+//!    leaves some of them; the tail goes by number and passes over them.
+//!
+//! A frame is removed only after the line that holds it was accepted: never because it was sealed.
 //!
 //! After the first write that fails the spool refuses everything: a session without evidence must not go on.
 
 use super::error::EvidenceError;
-use super::frame::{FrameReader, LineFrame, RawFrame, encode_line, encode_raw};
+use super::frame::{LineFrame, LineHead, RawFrame, line_head, raw_head};
+use super::position::{Position, PositionFile};
+use super::segment::{SegmentReader, SegmentWriter, Stream};
 use super::time::{Clock, Timeline};
 use powerpole_protocol::handoff::EvidencePlaces;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest payload of one record, in bytes.
 pub(crate) const MAX_PAYLOAD: usize = 32 * 1024;
+/// Size at which a stream's next file begins. What was shipped and is still kept is at most this much a stream.
+pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 
 const FRAMES: &str = "frames";
 const LINES: &str = "lines";
 const POSITION: &str = "position";
 const PLACES: &str = "places";
-
-/// Where shipping stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Position {
-    /// Offset in `lines` of the first line that CloudWatch has not accepted.
-    pub(crate) offset: u64,
-    /// Sequence number that follows the last accepted line's.
-    pub(crate) next_seq: u64,
-}
 
 /// A frame that is on disk.
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +44,16 @@ pub(crate) struct Written {
     pub(crate) frames: u64,
     /// The frame's time.
     pub(crate) t_us: u64,
+    /// Bytes of all frames.
+    pub(crate) bytes: u64,
 }
 
 /// The writing end of `frames`. One per bastion, behind a lock.
 pub(crate) struct FrameWriter {
-    file: File,
-    path: PathBuf,
+    segments: SegmentWriter,
     timeline: Timeline,
     next_number: u64,
-    buffer: Vec<u8>,
+    bytes: u64,
     state: State,
     clock: Arc<dyn Clock>,
 }
@@ -65,14 +67,17 @@ enum State {
 
 /// A directory that holds a spool.
 #[derive(Debug, Clone)]
-pub(crate) struct SpoolDir(PathBuf);
+pub(crate) struct SpoolDir {
+    path: PathBuf,
+    segment_bytes: u64,
+}
 
 impl SpoolDir {
     /// Takes an empty or missing directory and makes it root's own.
     ///
     /// # Errors
     /// When it cannot be made, or holds a spool already: a bastion records once.
-    pub(crate) fn create(path: &Path) -> Result<Self, EvidenceError> {
+    pub(crate) fn create(path: &Path, segment_bytes: u64) -> Result<Self, EvidenceError> {
         let failed = |source| EvidenceError::SpoolOpen {
             path: path.to_owned(),
             source,
@@ -83,81 +88,90 @@ impl SpoolDir {
             .create(path)
             .map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        let dir = Self(path.to_owned());
-        for name in [FRAMES, LINES, POSITION] {
-            dir.create_file(name)?;
-        }
-        Ok(dir)
+        let position = path.join(POSITION);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&position)
+            .map_err(|source| EvidenceError::SpoolOpen {
+                path: position,
+                source,
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            segment_bytes,
+        })
     }
 
     /// Opens what an earlier process left.
     pub(crate) fn existing(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self {
+            path: path.to_owned(),
+            segment_bytes: SEGMENT_BYTES,
+        }
     }
 
-    fn create_file(&self, name: &str) -> Result<File, EvidenceError> {
-        let path = self.0.join(name);
-        OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| EvidenceError::SpoolOpen { path, source })
+    fn stream(&self, name: &'static str) -> Stream {
+        Stream {
+            dir: self.path.clone(),
+            name,
+            segment_bytes: self.segment_bytes,
+        }
     }
 
-    fn open(&self, name: &str, options: &OpenOptions) -> Result<File, EvidenceError> {
-        let path = self.0.join(name);
-        options
-            .open(&path)
-            .map_err(|source| EvidenceError::SpoolOpen { path, source })
-    }
-
-    /// The writing end of `frames`; takes the time's start.
+    /// Begins `frames`; takes the time's start.
     pub(crate) fn frame_writer(
         &self,
         clock: Arc<dyn Clock>,
         timeline: Timeline,
     ) -> Result<FrameWriter, EvidenceError> {
         Ok(FrameWriter {
-            file: self.open(FRAMES, OpenOptions::new().append(true))?,
-            path: self.0.join(FRAMES),
+            segments: self.stream(FRAMES).writer()?,
             timeline,
             next_number: 0,
-            buffer: Vec::with_capacity(MAX_PAYLOAD + 64),
+            bytes: 0,
             state: State::Open,
             clock,
         })
     }
 
-    /// The writing end of `lines`.
+    /// Begins `lines`.
     pub(crate) fn line_writer(&self) -> Result<LineWriter, EvidenceError> {
         Ok(LineWriter {
-            file: self.open(LINES, OpenOptions::new().append(true))?,
-            path: self.0.join(LINES),
+            segments: self.stream(LINES).writer()?,
             length: 0,
-            buffer: Vec::new(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            first: 0,
         })
     }
 
-    /// Reads `frames` from the start.
-    pub(crate) fn frames(&self) -> Result<FrameReader, EvidenceError> {
-        Ok(FrameReader::new(
-            self.open(FRAMES, OpenOptions::new().read(true))?,
-            0,
-        ))
+    /// Reads `frames` from the oldest that is left.
+    pub(crate) fn frames(&self) -> Result<SegmentReader, EvidenceError> {
+        self.stream(FRAMES).reader()
     }
 
-    /// Reads `lines` from an entry's offset.
-    pub(crate) fn lines(&self, offset: u64) -> Result<FrameReader, EvidenceError> {
-        Ok(FrameReader::new(
-            self.open(LINES, OpenOptions::new().read(true))?,
-            offset,
-        ))
+    /// Reads `lines` from the oldest that is left.
+    pub(crate) fn lines(&self) -> Result<LineReader, EvidenceError> {
+        Ok(LineReader {
+            segments: self.stream(LINES).reader()?,
+            ahead: None,
+        })
+    }
+
+    /// Removes what is accepted and not needed for a tail. `position` is stored already.
+    ///
+    /// # Errors
+    /// When a file cannot be removed: the disk would fill up unseen.
+    pub(crate) fn forget(&self, position: Position) -> Result<(), EvidenceError> {
+        self.stream(LINES).remove_below(position.next_seq)?;
+        self.stream(FRAMES).remove_below(position.consumed)
     }
 
     /// Keeps where lines go, for the process that ships what a killed one left.
     pub(crate) fn store_places(&self, places: &EvidencePlaces) -> Result<(), EvidenceError> {
-        let path = self.0.join(PLACES);
+        let path = self.path.join(PLACES);
         serde_json::to_vec(places)
             .map_err(io::Error::other)
             .and_then(|text| std::fs::write(&path, text))
@@ -166,7 +180,7 @@ impl SpoolDir {
 
     /// Where lines go, if a chain was begun here.
     pub(crate) fn load_places(&self) -> Result<Option<EvidencePlaces>, EvidenceError> {
-        let path = self.0.join(PLACES);
+        let path = self.path.join(PLACES);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -180,12 +194,14 @@ impl SpoolDir {
             })
     }
 
-    /// Keeps where shipping stands. A crash before this line ships some lines twice, which verification expects.
+    /// Where the position is kept.
     pub(crate) fn position_file(&self) -> Result<PositionFile, EvidenceError> {
-        Ok(PositionFile {
-            file: self.open(POSITION, OpenOptions::new().read(true).write(true))?,
-            path: self.0.join(POSITION),
-        })
+        let path = self.path.join(POSITION);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        match file {
+            Ok(file) => Ok(PositionFile { file, path }),
+            Err(source) => Err(EvidenceError::SpoolOpen { path, source }),
+        }
     }
 }
 
@@ -219,28 +235,26 @@ impl FrameWriter {
                 bytes: payload.len(),
             });
         }
-        let t_us = self.timeline.now_us(&*self.clock);
-        self.buffer.clear();
-        encode_raw(
-            &mut self.buffer,
-            self.next_number,
-            t_us,
+        let frame = RawFrame {
+            number: self.next_number,
+            t_us: self.timeline.now_us(&*self.clock),
             kind,
             session,
             payload,
-        );
+        };
+        let head = raw_head(&frame);
+        let parts = &mut [IoSlice::new(&head), IoSlice::new(payload)];
         // A write that stops half-way leaves a torn frame: readers end there, so nothing may follow it.
-        if let Err(source) = self.file.write_all(&self.buffer) {
+        if let Err(error) = self.segments.append(frame.number, parts) {
             self.state = State::Failed;
-            return Err(EvidenceError::Spool {
-                path: self.path.clone(),
-                source,
-            });
+            return Err(error);
         }
         self.next_number += 1;
+        self.bytes += (head.len() + payload.len()) as u64;
         Ok(Written {
             frames: self.next_number,
-            t_us,
+            t_us: frame.t_us,
+            bytes: self.bytes,
         })
     }
 
@@ -270,103 +284,90 @@ impl FrameWriter {
 /// The writing end of `lines`; the sealer's own.
 #[derive(Debug)]
 pub(crate) struct LineWriter {
-    file: File,
-    path: PathBuf,
+    segments: SegmentWriter,
     length: u64,
-    buffer: Vec<u8>,
+    /// Heads and texts, written as they are: a text is not copied for it.
+    pending: Vec<(LineHead, String)>,
+    pending_bytes: usize,
+    /// Number of the first line that is pending.
+    first: u64,
 }
 
 impl LineWriter {
     /// Collects a line; nothing is written yet.
-    pub(crate) fn push(&mut self, consumed: u64, seq: u64, t_us: u64, text: &str) {
-        encode_line(&mut self.buffer, consumed, seq, t_us, text);
+    pub(crate) fn push(&mut self, consumed: u64, seq: u64, t_us: u64, text: impl Into<String>) {
+        let text = text.into();
+        if self.pending.is_empty() {
+            self.first = seq;
+        }
+        let head = line_head(consumed, seq, t_us, &text);
+        self.pending_bytes += head.len() + text.len();
+        self.pending.push((head, text));
     }
 
     /// Bytes collected and not yet written.
     pub(crate) fn pending(&self) -> usize {
-        self.buffer.len()
+        self.pending_bytes
     }
 
-    /// Writes what was collected; returns the file's length.
+    /// Writes what was collected; returns the bytes of all lines.
     ///
     /// # Errors
     /// When the disk refuses; the sealer then stops, and with it every session.
     pub(crate) fn flush(&mut self) -> Result<u64, EvidenceError> {
-        self.file
-            .write_all(&self.buffer)
-            .map_err(|source| EvidenceError::Spool {
-                path: self.path.clone(),
-                source,
-            })?;
-        self.length += self.buffer.len() as u64;
-        self.buffer.clear();
+        if !self.pending.is_empty() {
+            let mut parts = Vec::with_capacity(self.pending.len() * 2);
+            for (head, text) in &self.pending {
+                parts.push(IoSlice::new(head));
+                parts.push(IoSlice::new(text.as_bytes()));
+            }
+            self.segments.append(self.first, &mut parts)?;
+            self.length += self.pending_bytes as u64;
+            self.pending.clear();
+            self.pending_bytes = 0;
+        }
         Ok(self.length)
     }
 }
 
-/// The file that holds a [`Position`]: offset, next sequence number, CRC.
+/// Reads `lines` in order, with a look at the next one.
 #[derive(Debug)]
-pub(crate) struct PositionFile {
-    file: File,
-    path: PathBuf,
+pub(crate) struct LineReader {
+    segments: SegmentReader,
+    ahead: Option<LineFrame>,
 }
 
-impl PositionFile {
-    /// Keeps a position.
-    pub(crate) fn store(&self, position: Position) -> Result<(), EvidenceError> {
-        let mut bytes = [0u8; 20];
-        let (numbers, crc) = bytes.split_at_mut(16);
-        numbers.copy_from_slice(
-            &(u128::from(position.offset) << 64 | u128::from(position.next_seq)).to_be_bytes(),
-        );
-        crc.copy_from_slice(&crc32fast::hash(numbers).to_be_bytes());
-        self.file
-            .write_all_at(&bytes, 0)
-            .map_err(|source| EvidenceError::Spool {
-                path: self.path.clone(),
-                source,
-            })
+impl LineReader {
+    /// The next line, if a whole one is there; it stays the next one.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub(crate) fn peek(&mut self) -> Result<Option<&LineFrame>, EvidenceError> {
+        if self.ahead.is_none() {
+            self.ahead = read(&mut self.segments, LineFrame::decode)?;
+        }
+        Ok(self.ahead.as_ref())
     }
 
-    /// The position kept last; the start when there is none or it is damaged: lines are then shipped again.
-    pub(crate) fn load(&self) -> Position {
-        let mut bytes = [0u8; 20];
-        if self.file.read_exact_at(&mut bytes, 0).is_err() {
-            return Position::default();
-        }
-        let (numbers, crc) = bytes.split_at(16);
-        if crc != crc32fast::hash(numbers).to_be_bytes() {
-            return Position::default();
-        }
-        let both = numbers
-            .iter()
-            .fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
-        Position {
-            offset: u64::try_from(both >> 64).unwrap_or(0),
-            next_seq: u64::try_from(both & u128::from(u64::MAX)).unwrap_or(0),
-        }
+    /// Takes the line that was looked at.
+    pub(crate) fn take(&mut self) -> Option<LineFrame> {
+        self.ahead.take()
     }
 }
 
 /// The next raw frame, if a whole one is there.
-pub(crate) fn next_frame(reader: &mut FrameReader) -> Result<Option<RawFrame>, EvidenceError> {
+pub(crate) fn next_frame(
+    reader: &mut SegmentReader,
+) -> Result<Option<RawFrame<'_>>, EvidenceError> {
     read(reader, RawFrame::decode)
 }
 
-/// The next sealed line, if a whole one is there.
-pub(crate) fn next_line(reader: &mut FrameReader) -> Result<Option<LineFrame>, EvidenceError> {
-    read(reader, LineFrame::decode)
-}
-
-fn read<T>(
-    reader: &mut FrameReader,
-    decode: impl FnOnce(&[u8]) -> Option<T>,
+fn read<'a, T>(
+    reader: &'a mut SegmentReader,
+    decode: impl FnOnce(&'a [u8]) -> Option<T>,
 ) -> Result<Option<T>, EvidenceError> {
-    let at = reader.offset();
-    let body = reader
-        .next_body()
-        .map_err(|source| EvidenceError::SpoolRead { at, source })?;
-    match body {
+    let at = reader.next_number();
+    match reader.next_body()? {
         None => Ok(None),
         Some(body) => decode(body)
             .map(Some)
@@ -391,10 +392,10 @@ mod tests {
     #[test]
     fn a_frame_is_readable_as_soon_as_append_returns() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = SpoolDir::create(&temp.path().join("spool")).unwrap();
+        let dir = SpoolDir::create(&temp.path().join("spool"), SEGMENT_BYTES).unwrap();
         let mut writer = writer(&dir);
         let mut reader = dir.frames().unwrap();
-        for n in 0..3 {
+        for n in 0..3u64 {
             writer.append(1, 2, b"shown").unwrap();
             assert_eq!(next_frame(&mut reader).unwrap().unwrap().number, n);
         }
@@ -408,11 +409,12 @@ mod tests {
     #[test]
     fn a_full_disk_ends_recording_for_good() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = SpoolDir::create(&temp.path().join("spool")).unwrap();
+        let dir = SpoolDir::create(&temp.path().join("spool"), SEGMENT_BYTES).unwrap();
         let mut writer = writer(&dir);
-        writer.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        writer.segments.set_file(full);
         assert_eq!(writer.append(1, 1, b"x").unwrap_err().code(), "spool_write");
-        writer.file = tempfile::tempfile().unwrap();
+        writer.segments.set_file(tempfile::tempfile().unwrap());
         assert_eq!(
             writer.append(1, 1, b"x").unwrap_err().code(),
             "evidence_lost"
@@ -422,26 +424,12 @@ mod tests {
     #[test]
     fn a_directory_that_was_recorded_into_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        SpoolDir::create(temp.path()).unwrap();
+        SpoolDir::create(temp.path(), SEGMENT_BYTES).unwrap();
         assert_eq!(
-            SpoolDir::create(temp.path()).unwrap_err().code(),
+            SpoolDir::create(temp.path(), SEGMENT_BYTES)
+                .unwrap_err()
+                .code(),
             "spool_open"
         );
-    }
-
-    #[test]
-    fn a_position_survives_and_a_damaged_one_starts_over() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = SpoolDir::create(&temp.path().join("spool")).unwrap();
-        let file = dir.position_file().unwrap();
-        assert_eq!(file.load(), Position::default());
-        let position = Position {
-            offset: 77,
-            next_seq: u64::MAX,
-        };
-        file.store(position).unwrap();
-        assert_eq!(dir.position_file().unwrap().load(), position);
-        file.file.write_all_at(&[9], 3).unwrap();
-        assert_eq!(file.load(), Position::default());
     }
 }

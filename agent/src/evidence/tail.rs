@@ -3,7 +3,7 @@
 
 use super::error::EvidenceError;
 use super::shipper::{Batch, LogStream, backoff, collect};
-use super::spool::{MAX_PAYLOAD, Position, SpoolDir, next_frame, next_line};
+use super::spool::{MAX_PAYLOAD, SpoolDir, next_frame};
 use powerpole_chain::{Kind, unsealed_line};
 use std::path::Path;
 use std::time::Duration;
@@ -61,19 +61,23 @@ async fn ship_all<L: LogStream>(
         tokio::time::sleep(backoff(failures)).await;
     }
 
-    let mut lines = dir.lines(position.offset)?;
-    while let Some((batch, seqs)) = collect(&mut lines)? {
-        put(logs, &batch).await;
-        outcome.sealed += seqs.len() as u64;
-        if let Some(last) = seqs.last() {
-            position_file.store(Position {
-                offset: lines.offset(),
-                next_seq: last + 1,
-            })?;
-        }
+    // What the agent forgot lies before the position, and what it was about to forget is passed over by number.
+    let mut lines = dir.lines()?;
+    while lines
+        .peek()?
+        .is_some_and(|line| line.seq < position.next_seq)
+    {
+        lines.take();
+    }
+    // When no line is left, the accepted ones say how many frames the chain holds.
+    let mut consumed = position.consumed;
+    while let Some(waiting) = collect(&mut lines)? {
+        put(logs, &waiting.batch).await;
+        outcome.sealed += waiting.seqs.len() as u64;
+        consumed = waiting.end.consumed;
+        position_file.store(waiting.end)?;
     }
 
-    let consumed = frames_in_chain(&dir)?;
     let mut frames = dir.frames()?;
     let mut batch = Batch::default();
     let mut n = 0;
@@ -81,7 +85,7 @@ async fn ship_all<L: LogStream>(
         let Some(kind) = Kind::from_byte(frame.kind).filter(|_| frame.number >= consumed) else {
             continue;
         };
-        for payload in pieces(&frame.payload) {
+        for payload in pieces(frame.payload) {
             let text = unsealed_line(n, frame.t_us, kind, frame.session, payload);
             if !batch.has_room_for(frame.t_us, &text) {
                 put(logs, &batch).await;
@@ -111,14 +115,4 @@ async fn put<L: LogStream>(logs: &L, batch: &Batch) {
         tracing::warn!(%error, failures, "the tail is not taken, trying again");
         tokio::time::sleep(backoff(failures)).await;
     }
-}
-
-/// How many frames the last whole line in the spool accounts for.
-fn frames_in_chain(dir: &SpoolDir) -> Result<u64, EvidenceError> {
-    let mut lines = dir.lines(0)?;
-    let mut consumed = 0;
-    while let Some(line) = next_line(&mut lines)? {
-        consumed = line.consumed;
-    }
-    Ok(consumed)
 }

@@ -1,7 +1,8 @@
 //! The relay on real terminals with a real bash.
 
 use super::pty::{Pty, Size};
-use super::relay::{Ending, INPUT_HIDDEN, Relay, Signal};
+use super::relay::{Ending, Relay, Signal};
+use super::wire::INPUT_HIDDEN;
 use crate::evidence::{Gate, trial};
 use powerpole_chain::Kind;
 use rustix::termios::LocalModes;
@@ -245,6 +246,25 @@ async fn lost_evidence_a_warning_a_resize_and_an_end_reach_the_session() {
     assert!(
         matches!(ending(&mut running).await, Ending::Ended(reason) if reason == "the deadline")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_task_is_gone_ends_and_gives_the_terminal_its_modes_back() {
+    let running = start(None);
+    running.operator.sees("$ ").await;
+    let modes = || {
+        let modes = rustix::termios::tcgetattr(&running.operator.pty.slave).unwrap();
+        modes.local_modes
+    };
+    assert!(!modes().contains(LocalModes::ECHO));
+    running.ended.abort();
+    for _ in 0..500 {
+        if modes().contains(LocalModes::ECHO) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the session's thread goes on");
 }
 
 /// Not a test of its own: the process that the next one kills.

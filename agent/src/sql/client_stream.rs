@@ -6,6 +6,7 @@
 //! 0 is always recorded.
 
 use super::packet::{Head, until_nul};
+use super::xa::XaWatch;
 
 /// Largest piece of a statement in one record.
 pub(crate) const PIECE: usize = 32 * 1024 - HEADER;
@@ -18,8 +19,8 @@ pub(crate) const FIRST: u8 = 1;
 pub(crate) const LAST: u8 = 2;
 /// Data that belongs to a statement before it (LOAD DATA LOCAL): no command byte.
 pub(crate) const DATA: u8 = 4;
-/// Secrets are left out: of COM_CHANGE_USER only the command byte and the user's name are there, of an answer to
-/// the server's authentication only its length, as a u32.
+/// Secrets are left out: of COM_CHANGE_USER the command byte, the user's name, NUL, the database, NUL and the character
+/// set as a u16 are there, of an answer to the server's authentication only its length, as a u32.
 pub(crate) const REDACTED: u8 = 8;
 
 /// COM_CHANGE_USER, which carries a password's hash, or the password.
@@ -50,6 +51,9 @@ pub(crate) enum Broken {
     /// An authentication that does not come to an end.
     #[error("the authentication exchange is too long")]
     LongExchange,
+    /// A branch of a distributed transaction that would outlive the account.
+    #[error("XA PREPARE is not passed on: what it leaves would outlive the window")]
+    XaPrepare,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,7 @@ pub(crate) struct ClientStream {
     exchange: Option<u8>,
     collected: Vec<u8>,
     length: usize,
+    xa: XaWatch,
 }
 
 impl ClientStream {
@@ -94,6 +99,7 @@ impl ClientStream {
             exchange: Some(MAX_EXCHANGE),
             collected: Vec::new(),
             length: 0,
+            xa: XaWatch::default(),
         }
     }
 
@@ -135,6 +141,9 @@ impl ClientStream {
                 self.exchange = Some(MAX_EXCHANGE);
             }
             self.piece(body, &mut out);
+            if self.mode == Mode::Command && self.xa.take(body) {
+                return Err(Broken::XaPrepare);
+            }
         }
         Ok(())
     }
@@ -153,6 +162,7 @@ impl ClientStream {
             self.exchange = None;
             self.statement += 1;
             self.mode = Mode::Command;
+            self.xa = XaWatch::default();
         } else if let Some(left) = self.exchange {
             let left = left.checked_sub(1).ok_or(Broken::LongExchange)?;
             if head.length > MAX_SECRET {
@@ -174,8 +184,8 @@ impl ClientStream {
             Mode::Command => (begins | ends, body.to_vec()),
             Mode::Data => (begins | ends | DATA, body.to_vec()),
             Mode::ChangeUser => {
-                // Only the name is wanted; it stands first and is short.
-                let room = 300usize
+                // Name, authentication, database and character set stand first and are short.
+                let room = 1024usize
                     .saturating_sub(self.collected.len())
                     .min(body.len());
                 self.collected
@@ -184,9 +194,7 @@ impl ClientStream {
                 if !last {
                     return;
                 }
-                let mut bytes = vec![CHANGE_USER];
-                let name = until_nul(self.collected.get(1..).unwrap_or_default());
-                bytes.extend_from_slice(name.as_bytes());
+                let bytes = changed_user(&self.collected);
                 self.collected.fill(0);
                 self.collected.clear();
                 (FIRST | LAST | REDACTED, bytes)
@@ -214,6 +222,30 @@ impl ClientStream {
             answered,
         });
     }
+}
+
+/// What is recorded of COM_CHANGE_USER: `11 | user NUL | length u8 | authentication | database NUL | charset u16 | …`
+/// without the authentication. The login was refused unless the length has this form (CLIENT_SECURE_CONNECTION).
+fn changed_user(packet: &[u8]) -> Vec<u8> {
+    let rest = packet.get(1..).unwrap_or_default();
+    let after_nul = |bytes: &[u8]| bytes.iter().position(|byte| *byte == 0).map(|at| at + 1);
+    let name = until_nul(rest);
+    let rest = after_nul(rest)
+        .and_then(|at| rest.get(at..))
+        .unwrap_or_default();
+    let secret = rest.first().map_or(0, |length| usize::from(*length) + 1);
+    let rest = rest.get(secret..).unwrap_or_default();
+    let database = until_nul(rest);
+    let charset = after_nul(rest)
+        .and_then(|at| rest.get(at..)?.first_chunk::<2>())
+        .map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    let mut bytes = vec![CHANGE_USER];
+    for text in [name, database] {
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+    }
+    bytes.extend_from_slice(&charset.to_be_bytes());
+    bytes
 }
 
 impl Piece {

@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use super::client_stream::ClientStream;
-use super::packet::{Greeting, Packet, capability, client_capabilities, login_user};
+use super::packet::{Greeting, Login, Packet, capability, clear_attributes, client_capabilities};
 use super::{Endpoint, SqlRefusal};
 use crate::evidence::{EvidenceError, Gate};
 use powerpole_chain::Kind;
@@ -98,7 +98,7 @@ async fn log_in(
     greeting.payload = read.without(capability::STRIPPED, &greeting.payload);
     greeting.write(&mut client).await?;
 
-    let request = Packet::read(&mut client).await?;
+    let mut request = Packet::read(&mut client).await?;
     let asked = client_capabilities(&request.payload).unwrap_or(0);
     if asked & capability::SSL == 0 || request.payload.len() != 32 {
         let text = "Connections using insecure transport are prohibited (PowerPole: add --ssl)";
@@ -107,9 +107,10 @@ async fn log_in(
             .await?;
         return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
     }
-    if asked & capability::STRIPPED != 0 {
-        return Err(Trouble::Refused(SqlRefusal::Compression));
+    if asked & capability::REFUSED != 0 {
+        return Err(Trouble::Refused(SqlRefusal::Capability));
     }
+    clear_attributes(&mut request.payload);
     request.write(&mut server).await?;
     let mut server = endpoint
         .connector
@@ -117,20 +118,25 @@ async fn log_in(
         .await?;
     let mut client = endpoint.acceptor.accept(client).await?;
 
-    let login = Packet::read(&mut client).await?;
-    let asked = client_capabilities(&login.payload).unwrap_or(u32::MAX);
-    if asked & capability::STRIPPED != 0 {
-        return Err(Trouble::Refused(SqlRefusal::Compression));
+    let mut login = Packet::read(&mut client).await?;
+    let Some(read) = Login::parse(&login.payload) else {
+        return Err(Trouble::Refused(SqlRefusal::OldLogin));
+    };
+    if read.capabilities & capability::REFUSED != 0 {
+        return Err(Trouble::Refused(SqlRefusal::Capability));
     }
     let event = json!({
         "event": "sql_login",
         "connection": whose.number,
-        "user": login_user(&login.payload),
-        "capabilities": asked,
+        "user": read.user,
+        "database": read.database,
+        "charset": read.charset,
+        "capabilities": read.capabilities,
     });
     endpoint
         .recorder
         .record_json(Kind::Event, whose.session, &event)?;
+    login.payload = read.without_attributes(login.payload);
     login.write(&mut server).await?;
     Ok((client, server))
 }
@@ -173,9 +179,8 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
             return Ok(());
         }
         let before = stream.statements();
-        stream
-            .take(bytes, |piece| pieces.push(piece))
-            .map_err(io::Error::other)?;
+        // What breaks the protocol is recorded like everything else, and then not passed on.
+        let taken = stream.take(bytes, |piece| pieces.push(piece));
         for piece in pieces.drain(..) {
             endpoint.recorder.record(
                 Kind::Statement,
@@ -190,6 +195,7 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         endpoint
             .statements
             .fetch_add(stream.statements() - before, Ordering::Relaxed);
+        taken.map_err(io::Error::other)?;
         server.write_all(bytes).await?;
         server.flush().await?;
     }

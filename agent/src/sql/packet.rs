@@ -11,15 +11,32 @@ pub(crate) const MAX_LOGIN_PACKET: usize = 128 * 1024;
 pub(crate) mod capability {
     /// Compressed packets.
     pub(crate) const COMPRESS: u32 = 1 << 5;
+    /// A database is named in the login.
+    pub(crate) const CONNECT_WITH_DB: u32 = 1 << 3;
+    /// The login of protocol 4.1.
+    pub(crate) const PROTOCOL_41: u32 = 1 << 9;
     /// TLS.
     pub(crate) const SSL: u32 = 1 << 11;
+    /// The authentication's length is one byte, or a length-encoded number.
+    pub(crate) const SECURE_CONNECTION: u32 = 1 << 15;
+    /// Attributes of the connection, which the server keeps readable for statements.
+    pub(crate) const CONNECT_ATTRIBUTES: u32 = 1 << 20;
+    /// The authentication's length is a length-encoded number.
+    pub(crate) const AUTHENTICATION_LENENC: u32 = 1 << 21;
     /// zstd-compressed packets.
     pub(crate) const ZSTD: u32 = 1 << 26;
     /// Attributes in front of a query's text.
     pub(crate) const QUERY_ATTRIBUTES: u32 = 1 << 27;
-    /// What is taken out of a server's greeting: compression hides statements from the record, attributes hide
-    /// where a statement's text begins.
-    pub(crate) const STRIPPED: u32 = COMPRESS | ZSTD | QUERY_ATTRIBUTES;
+    /// What is taken out of a server's greeting: compression hides statements from the record, a query's attributes
+    /// hide where its text begins, and a connection's attributes are a text that a statement could be made from.
+    pub(crate) const STRIPPED: u32 = REFUSED | CONNECT_ATTRIBUTES;
+    /// What a client that asks for it all the same does not get in with. Attributes of the connection, which some
+    /// clients send whatever the server offers, are taken out of what it says instead.
+    pub(crate) const REFUSED: u32 = COMPRESS | ZSTD | QUERY_ATTRIBUTES;
+    /// The authentication plugin's name is in the login.
+    pub(crate) const PLUGIN_AUTH: u32 = 1 << 19;
+    /// Without these a login and a change of user have forms that are not read here.
+    pub(crate) const NEEDED: u32 = PROTOCOL_41 | SECURE_CONNECTION;
 }
 
 /// One packet of the login.
@@ -148,9 +165,91 @@ pub(crate) fn client_capabilities(payload: &[u8]) -> Option<u32> {
         .map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// The user name in a login (HandshakeResponse41): after 32 fixed bytes, up to NUL.
-pub(crate) fn login_user(payload: &[u8]) -> String {
-    until_nul(payload.get(32..).unwrap_or_default())
+/// A login (HandshakeResponse41) without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    /// What the client asks for.
+    pub(crate) capabilities: u32,
+    /// Its character set's number: it decides how statements' bytes are read.
+    pub(crate) charset: u8,
+    /// User name.
+    pub(crate) user: String,
+    /// The database that statements begin in; empty when none is named.
+    pub(crate) database: String,
+    /// Where the attributes begin, if there are any.
+    attributes_at: usize,
+}
+
+impl Login {
+    /// Reads `capabilities u32 | largest packet u32 | charset u8 | 23 bytes | user NUL | authentication | database NUL`.
+    /// `None` when it has another form, or asks for what [`capability::NEEDED`] lacks.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let capabilities = client_capabilities(payload)?;
+        if capabilities & capability::NEEDED != capability::NEEDED {
+            return None;
+        }
+        let charset = *payload.get(8)?;
+        let rest = payload.get(32..)?;
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let user = until_nul(rest);
+        let rest = rest.get(end + 1..)?;
+        let (length, rest) = if capabilities & capability::AUTHENTICATION_LENENC == 0 {
+            let (length, rest) = rest.split_first()?;
+            (usize::from(*length), rest)
+        } else {
+            length_encoded(rest)?
+        };
+        let mut rest = rest.get(length..)?;
+        let mut text = |wanted: u32| {
+            if capabilities & wanted == 0 {
+                return Some(String::new());
+            }
+            let text = until_nul(rest);
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            rest = rest.get(end + 1..)?;
+            Some(text)
+        };
+        let database = text(capability::CONNECT_WITH_DB)?;
+        // The last text may come without its NUL.
+        if capabilities & capability::CONNECT_ATTRIBUTES != 0 {
+            text(capability::PLUGIN_AUTH)?;
+        }
+        Some(Self {
+            capabilities,
+            charset,
+            user,
+            database,
+            attributes_at: payload.len() - rest.len(),
+        })
+    }
+
+    /// The login's payload without attributes of the connection.
+    pub(crate) fn without_attributes(&self, mut payload: Vec<u8>) -> Vec<u8> {
+        if self.capabilities & capability::CONNECT_ATTRIBUTES != 0 {
+            payload.truncate(self.attributes_at);
+            clear_attributes(&mut payload);
+        }
+        payload
+    }
+}
+
+/// Takes the wish for attributes out of an SSLRequest or a login.
+pub(crate) fn clear_attributes(payload: &mut [u8]) {
+    if let Some(bytes) = payload.first_chunk_mut::<4>() {
+        *bytes = (u32::from_le_bytes(*bytes) & !capability::CONNECT_ATTRIBUTES).to_le_bytes();
+    }
+}
+
+/// A length-encoded number that fits a login: one byte below 251, or 252 and a u16.
+fn length_encoded(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    match bytes.split_first()? {
+        (length @ 0..=250, rest) => Some((usize::from(*length), rest)),
+        (252, rest) => {
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            Some((usize::from(u16::from_le_bytes(*length)), rest))
+        }
+        _ => None,
+    }
 }
 
 /// Text up to NUL, at most 256 bytes of it.
@@ -182,6 +281,47 @@ mod tests {
         assert_eq!(read.capabilities, u32::MAX);
         let stripped = read.without(capability::STRIPPED, &all);
         assert_eq!(stripped, greeting(!capability::STRIPPED));
+    }
+
+    #[test]
+    fn a_login_is_read_in_both_forms_and_any_cut_is_refused() {
+        let whole = |more: u32, authentication: &[u8]| {
+            let asked = capability::NEEDED | capability::CONNECT_WITH_DB | more;
+            let mut payload = asked.to_le_bytes().to_vec();
+            payload.extend_from_slice(&[0, 0, 0, 1, 45]);
+            payload.extend_from_slice(&[0; 23]);
+            payload.extend_from_slice(b"alice\0");
+            payload.extend_from_slice(authentication);
+            payload.extend_from_slice(b"orders\0mysql_native_password\0");
+            payload
+        };
+        for (more, authentication) in [
+            (0, &b"\x03abc"[..]),
+            (capability::AUTHENTICATION_LENENC, b"\x03abc"),
+            (capability::AUTHENTICATION_LENENC, b"\xfc\x03\0abc"),
+        ] {
+            let payload = whole(more, authentication);
+            let login = Login::parse(&payload).unwrap();
+            assert_eq!(
+                (login.user.as_str(), login.database.as_str(), login.charset),
+                ("alice", "orders", 45)
+            );
+            for cut in 0..38 + authentication.len() + 7 {
+                assert_eq!(Login::parse(&payload[..cut]), None, "{cut}");
+            }
+        }
+        let said = whole(
+            capability::CONNECT_ATTRIBUTES | capability::PLUGIN_AUTH,
+            b"\x03abc",
+        );
+        let attributes = [&said[..], b"\x0b\x04_pid\x05SMUGG"].concat();
+        let login = Login::parse(&attributes).unwrap();
+        let mut plain = said.clone();
+        clear_attributes(&mut plain);
+        assert_eq!(login.without_attributes(attributes), plain);
+        let mut old = whole(0, b"\x03abc");
+        old[1] &= !2;
+        assert_eq!(Login::parse(&old), None);
     }
 
     #[test]

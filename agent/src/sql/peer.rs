@@ -1,124 +1,105 @@
 //! Whose process is at the other end of a loopback connection, and in which login it runs.
+//!
+//! Both are what the kernel noted when the client's socket was made. An operator's process can leave neither its uid nor
+//! the control group of its login's unit, so the login is the one that made the connection, whoever uses it later.
 
+use super::sock_diag;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirEntryExt as _;
 
 /// The client's end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     /// uid of who made the socket.
     pub(crate) uid: u32,
-    /// The socket's inode.
-    inode: u64,
+    /// The login in whose unit it was made.
+    pub(crate) login: Option<u32>,
 }
 
-impl Client {
-    /// The login whose unit a process that holds the socket runs in; 0 when that cannot be told, as when the socket's
-    /// process is gone already.
-    pub(crate) fn session(self) -> u32 {
-        holders(self.inode)
-            .into_iter()
-            .find_map(session_of)
-            .unwrap_or(0)
+/// Where the logins' units have their control groups: on cgroup v2 alone, or beside the old hierarchies.
+const SLICES: [&str; 2] = [
+    "/sys/fs/cgroup/powerpole.slice",
+    "/sys/fs/cgroup/unified/powerpole.slice",
+];
+
+/// Who connected from `peer` to `own`; `None` when the connection is gone.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn client_of(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<Client>> {
+    let socket = sock_diag::socket(peer, own)?;
+    Ok(socket.map(|socket| Client {
+        uid: socket.uid,
+        login: SLICES
+            .iter()
+            .find_map(|slice| login_in(slice, socket.cgroup)),
+    }))
+}
+
+/// Asks for a connection of our own, so that a kernel that cannot tell is known before anybody connects.
+///
+/// # Errors
+/// When the answer is not that it is ours.
+pub(crate) fn probe() -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let found = client_of(client.local_addr()?, client.peer_addr()?)?;
+    if found.map(|found| found.uid) == Some(rustix::process::geteuid().as_raw()) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the kernel does not know our own socket"))
     }
 }
 
-/// Processes that have this socket open.
-fn holders(inode: u64) -> Vec<i32> {
-    let wanted = format!("socket:[{inode}]");
-    let holds = |pid: &i32| {
-        std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
-            fds.flatten().any(|fd| {
-                std::fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == &*wanted)
-            })
-        })
-    };
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
+/// The login whose unit has the control group with this id.
+fn login_in(slice: &str, cgroup: u64) -> Option<u32> {
+    std::fs::read_dir(slice)
+        .ok()?
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(holds)
-        .collect()
+        .filter(|entry| entry.ino() == cgroup)
+        .find_map(|entry| login_of(entry.file_name().to_str()?))
 }
 
-fn session_of(pid: i32) -> Option<u32> {
-    session_in(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
-}
-
-/// The number in a session's unit, by the control group that systemd gave the process.
-fn session_in(cgroups: &str) -> Option<u32> {
-    cgroups.lines().find_map(|line| {
-        let (_, unit) = line.split_once("/powerpole.slice/powerpole-session-")?;
-        let (number, _) = unit.split_once(".service")?;
-        number.parse().ok()
-    })
-}
-
-/// The socket that is bound to `peer` and connected to `own`, from `/proc/net/tcp`. `None` when it is gone.
-///
-/// # Errors
-/// When the table cannot be read.
-pub(crate) fn client_of(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<Client>> {
-    Ok(find(&std::fs::read_to_string("/proc/net/tcp")?, peer, own))
-}
-
-fn find(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<Client> {
-    let (peer, own) = (spelling(peer)?, spelling(own)?);
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (local, remote) = (fields.next()?, fields.next()?);
-        // State, queues, timer and retransmits lie between.
-        if local != peer || remote != own {
-            return None;
-        }
-        let uid = fields.nth(4)?.parse().ok()?;
-        let inode = fields.nth(1)?.parse().ok()?;
-        Some(Client { uid, inode })
-    })
-}
-
-/// The kernel's spelling: address as a native-endian word in hexadecimal, then the port.
-fn spelling(address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else {
-        return None;
-    };
-    let word = u32::from_ne_bytes(Ipv4Addr::octets(address.ip()));
-    Some(format!("{word:08X}:{:04X}", address.port()))
+fn login_of(unit: &str) -> Option<u32> {
+    unit.strip_prefix("powerpole-session-")?
+        .strip_suffix(".service")?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
-    fn our_own_connection_is_ours() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (_server, peer) = listener.accept().unwrap();
-        let found = client_of(peer, client.peer_addr().unwrap())
-            .unwrap()
-            .unwrap();
-        assert_eq!(found.uid, rustix::process::getuid().as_raw());
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(holders(found.inode).contains(&own));
-        let other = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(client_of(other, client.peer_addr().unwrap()).unwrap(), None);
+    fn this_kernel_can_tell() {
+        probe().unwrap();
     }
 
     #[test]
-    fn the_login_is_told_by_the_unit() {
-        let unified = "0::/powerpole.slice/powerpole-session-12.service\n";
-        assert_eq!(session_in(unified), Some(12));
-        let hybrid = "8:pids:/\n1:name=systemd:/powerpole.slice/powerpole-session-3.service\n";
-        assert_eq!(session_in(hybrid), Some(3));
-        for none in [
-            "",
-            "0::/system.slice/x.service\n",
-            "0::/powerpole.slice/powerpole-session-x.service\n",
-        ] {
-            assert_eq!(session_in(none), None);
+    fn the_login_is_told_by_the_units_folder() {
+        let slice = tempfile::tempdir().unwrap();
+        let inode = |name: &str| {
+            let folder = slice.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            folder.metadata().unwrap().ino()
+        };
+        let third = inode("powerpole-session-3.service");
+        let twelfth = inode("powerpole-session-12.service");
+        let others = [
+            inode("powerpole-agent.service"),
+            inode("powerpole-session-x.service"),
+            inode("powerpole-session-4.scope"),
+            u64::MAX,
+        ];
+        let path = slice.path().to_str().unwrap();
+        assert_eq!(login_in(path, third), Some(3));
+        assert_eq!(login_in(path, twelfth), Some(12));
+        for other in others {
+            assert_eq!(login_in(path, other), None);
         }
+        assert_eq!(login_in("/nowhere", third), None);
     }
 }

@@ -64,6 +64,18 @@ struct Trial {
     _temp: tempfile::TempDir,
 }
 
+/// These tests are no login's process, so the login is given.
+fn ours_in_login_7(operator_uid: u32) -> Clients {
+    let find = |peer, own| {
+        let found = peer::client_of(peer, own)?;
+        Ok(found.map(|client| Client {
+            login: Some(7),
+            ..client
+        }))
+    };
+    Clients { operator_uid, find }
+}
+
 async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
     let temp = tempfile::tempdir().unwrap();
     let spool = temp.path().join("spool");
@@ -72,12 +84,11 @@ async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
         host: server.ip().to_string(),
         port: server.port(),
         ca_pem: Some(ca.to_owned()),
-        grantor_secret: String::new(),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let uid = rustix::process::getuid().as_raw();
     let gate = recorder.gate();
-    let endpoint = SqlEndpoint::start_for(listen, uid, &target, recorder.clone(), gate)
+    let clients = ours_in_login_7(rustix::process::getuid().as_raw());
+    let endpoint = SqlEndpoint::start_for(listen, clients, &target, recorder.clone(), gate)
         .await
         .unwrap();
     Trial {
@@ -101,7 +112,8 @@ fn options(trial: &Trial, setting: &Setting) -> OptsBuilder {
 /// Statements put together again: (connection, statement) → flags of the first piece and bytes.
 fn statements(spool: &Path) -> BTreeMap<(u32, u64, u8), Vec<u8>> {
     let mut whole: BTreeMap<_, Vec<u8>> = BTreeMap::new();
-    for (kind, _, payload) in trial::recorded(spool) {
+    for (kind, session, payload) in trial::recorded(spool) {
+        assert_eq!(session, 7, "{kind:?} of a client in login 7");
         if kind == Kind::Statement {
             let connection = u32::from_be_bytes(payload[..4].try_into().unwrap());
             let statement = u64::from_be_bytes(payload[4..12].try_into().unwrap());
@@ -350,7 +362,21 @@ async fn a_frozen_endpoint_passes_no_statement_and_a_stopped_one_cuts_connection
 }
 
 #[tokio::test]
-async fn another_users_process_is_refused() {
+async fn a_process_of_another_user_or_of_no_login_is_refused() {
+    for (operator_uid, code) in [
+        (65_533, "sql_other_user"),
+        (rustix::process::getuid().as_raw(), "sql_no_login"),
+    ] {
+        // This test's process runs in no login's unit.
+        let clients = Clients {
+            operator_uid,
+            find: peer::client_of,
+        };
+        is_refused(clients, code).await;
+    }
+}
+
+async fn is_refused(clients: Clients, code: &str) {
     let temp = tempfile::tempdir().unwrap();
     let spool = temp.path().join("spool");
     let recorder = trial::recorder(&spool);
@@ -362,12 +388,10 @@ async fn another_users_process_is_refused() {
         host: "127.0.0.1".to_owned(),
         port: 1,
         ca_pem: Some(ca),
-        grantor_secret: String::new(),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let gate = recorder.gate();
-    let nobody = 65_533;
-    let endpoint = SqlEndpoint::start_for(listen, nobody, &target, recorder, gate)
+    let endpoint = SqlEndpoint::start_for(listen, clients, &target, recorder, gate)
         .await
         .unwrap();
     assert_eq!(
@@ -391,6 +415,6 @@ async fn another_users_process_is_refused() {
     assert!(
         trial::recorded(&spool)
             .iter()
-            .any(|(kind, _, p)| { *kind == Kind::Refusal && holds(p, b"sql_other_user") })
+            .any(|(kind, _, p)| { *kind == Kind::Refusal && holds(p, code.as_bytes()) })
     );
 }

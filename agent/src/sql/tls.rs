@@ -1,7 +1,7 @@
 //! TLS on both legs: our own certificate towards the operator's client, which is on this machine, and the cluster's
 //! verified certificate towards the database.
 
-use powerpole_protocol::handoff::DatabaseTarget;
+use crate::account::DatabaseTarget;
 use std::io;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
@@ -18,7 +18,7 @@ pub(crate) enum TlsError {
     /// The endpoint's own certificate cannot be made.
     #[error("cannot make the endpoint's certificate: {0}")]
     Own(String),
-    /// The handoff's certificates cannot be read.
+    /// The cluster's certificates cannot be read.
     #[error("the database's CA certificates cannot be read: {0}")]
     Authority(String),
     /// The endpoint's host name is no name for a certificate.
@@ -41,8 +41,8 @@ pub(crate) fn acceptor() -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Connects to the database, whose certificate must lead to the handoff's CA, or to the system's own roots where
-/// the handoff names none.
+/// Connects to the database, whose certificate must lead to the CA that the grantor's secret names, or to the
+/// system's own roots where it names none.
 pub(crate) fn connector(
     target: &DatabaseTarget,
 ) -> Result<(TlsConnector, ServerName<'static>), TlsError> {

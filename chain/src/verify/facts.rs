@@ -9,7 +9,8 @@ use crate::{
 
 use super::report::{Finding, Known, Rule};
 
-/// What the ledger says about a request. Everything that is given is compared, nothing is needed.
+/// What the ledger says about a request. Everything that is given is compared; without [`LedgerFacts::approves`] no
+/// verdict is VALID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerFacts {
     /// Request id.
@@ -48,6 +49,21 @@ pub struct LedgerFacts {
     pub last: Option<(u64, Hash)>,
     /// Whether the ledger says that the chain was sealed.
     pub sealed: Option<bool>,
+}
+
+impl LedgerFacts {
+    /// Whether it says who asked for what, and who approved it when. A chain's own word for that is its bastion's.
+    pub fn approves(&self) -> bool {
+        [
+            &self.request,
+            &self.operator,
+            &self.level,
+            &self.approver,
+            &self.approved_at,
+        ]
+        .iter()
+        .all(|fact| fact.is_some())
+    }
 }
 
 /// All that is known besides the lines.
@@ -105,6 +121,11 @@ impl Anchored {
 }
 
 impl Inputs {
+    /// Whether the auditor has the ledger's word for the approval.
+    pub(super) fn approved(&self) -> bool {
+        self.ledger.as_ref().is_some_and(LedgerFacts::approves)
+    }
+
     /// Every head that somebody outside the stream knows, by number.
     pub(super) fn heads(&self) -> Vec<KnownHead> {
         let mut heads = Vec::new();

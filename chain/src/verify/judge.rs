@@ -35,7 +35,7 @@ pub(super) fn judge(mut v: Verifier) -> Report {
         }
     } else if !v.sealed {
         Verdict::Unsealed
-    } else if !(v.report.anchors.genesis && v.report.anchors.seal) {
+    } else if !(v.report.anchors.genesis && v.report.anchors.seal && v.inputs.approved()) {
         Verdict::Unanchored
     } else if v.report.withheld > 0 {
         Verdict::Withheld

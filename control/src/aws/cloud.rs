@@ -1,10 +1,11 @@
-//! The launcher's port to EC2, Secrets Manager and SSM, and its adapter over the three files beside it.
+//! The launcher's port to EC2, Secrets Manager, SSM and KMS, and its adapter over the files beside it.
 
-use super::{ec2, secrets, ssm};
+use super::{ec2, kms, secrets, ssm};
 use futures_util::future::BoxFuture;
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::secret::Secret;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// What one instance is to be.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Launch<'a> {
     pub request: &'a RequestId,
     /// The try.
     pub attempt: Attempt,
+    /// The same for every repetition of this launch, and for no other.
+    pub client_token: &'a str,
     /// Image id.
     pub image: &'a str,
     /// Instance type.
@@ -87,8 +90,8 @@ impl CloudError {
 
 /// What the launcher needs of AWS.
 ///
-/// Contract: every call is idempotent. `launch` with the same request, attempt and image gives the same
-/// instance, by EC2's client token; `find` sees it by its tags moments later. `put_handoff` of a name that
+/// Contract: every call is idempotent. `launch` with the same client token gives the same instance; `find` sees it by
+/// that token moments later. `put_handoff` of a name that
 /// exists writes the same value again. `terminate` and `delete_handoff` of what is gone succeed.
 pub trait Cloud: Send + Sync {
     /// The image id that an SSM parameter names.
@@ -98,34 +101,45 @@ pub trait Cloud: Send + Sync {
         &'a self,
         launch: &'a Launch<'a>,
     ) -> BoxFuture<'a, Result<InstanceId, CloudError>>;
-    /// The instance of a try, by its tags.
+    /// The instance that was launched with this client token.
     fn find<'a>(
         &'a self,
-        request: &'a RequestId,
-        attempt: Attempt,
+        client_token: &'a str,
     ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>>;
     /// How an instance stands.
     fn state<'a>(
         &'a self,
         instance: &'a InstanceId,
     ) -> BoxFuture<'a, Result<InstanceState, CloudError>>;
+    /// An instance's private address; it has one from its launch to its end.
+    fn address<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<Ipv4Addr, CloudError>>;
     /// Ends an instance.
     fn terminate<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), CloudError>>;
-    /// Writes a handoff that one instance alone may read.
+    /// Writes a handoff that one instance alone may read, in its session of the role of this id.
     fn put_handoff<'a>(
         &'a self,
         name: &'a str,
         value: &'a Secret,
         put_token: &'a str,
-        instance: &'a InstanceId,
+        reader: (&'a str, &'a InstanceId),
     ) -> BoxFuture<'a, Result<(), CloudError>>;
     /// Deletes a handoff without a recovery window.
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>>;
+    /// HMAC-SHA256 of a message of at most 4096 bytes under a key of KMS.
+    fn mac<'a>(
+        &'a self,
+        key: &'a str,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<[u8; 32], CloudError>>;
 }
 
 /// AWS through its SDK.
 pub struct Aws {
     ec2: aws_sdk_ec2::Client,
+    kms: aws_sdk_kms::Client,
     secrets: aws_sdk_secretsmanager::Client,
     ssm: aws_sdk_ssm::Client,
 }
@@ -136,6 +150,7 @@ impl Aws {
     pub fn new(settings: &aws_config::SdkConfig) -> Self {
         Self {
             ec2: aws_sdk_ec2::Client::new(settings),
+            kms: aws_sdk_kms::Client::new(settings),
             secrets: aws_sdk_secretsmanager::Client::new(settings),
             ssm: aws_sdk_ssm::Client::new(settings),
         }
@@ -154,16 +169,21 @@ impl Cloud for Aws {
     }
     fn find<'a>(
         &'a self,
-        request: &'a RequestId,
-        attempt: Attempt,
+        client_token: &'a str,
     ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>> {
-        Box::pin(ec2::find(&self.ec2, request, attempt))
+        Box::pin(ec2::find(&self.ec2, client_token))
     }
     fn state<'a>(
         &'a self,
         instance: &'a InstanceId,
     ) -> BoxFuture<'a, Result<InstanceState, CloudError>> {
         Box::pin(ec2::state(&self.ec2, instance))
+    }
+    fn address<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> BoxFuture<'a, Result<Ipv4Addr, CloudError>> {
+        Box::pin(ec2::address(&self.ec2, instance))
     }
     fn terminate<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<(), CloudError>> {
         Box::pin(ec2::terminate(&self.ec2, instance))
@@ -173,18 +193,19 @@ impl Cloud for Aws {
         name: &'a str,
         value: &'a Secret,
         put_token: &'a str,
-        instance: &'a InstanceId,
+        reader: (&'a str, &'a InstanceId),
     ) -> BoxFuture<'a, Result<(), CloudError>> {
-        Box::pin(secrets::put(
-            &self.secrets,
-            name,
-            value,
-            put_token,
-            instance,
-        ))
+        Box::pin(secrets::put(&self.secrets, name, value, put_token, reader))
     }
     fn delete_handoff<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CloudError>> {
         Box::pin(secrets::delete(&self.secrets, name))
+    }
+    fn mac<'a>(
+        &'a self,
+        key: &'a str,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<[u8; 32], CloudError>> {
+        Box::pin(kms::mac(&self.kms, key, message))
     }
 }
 

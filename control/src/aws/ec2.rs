@@ -10,19 +10,20 @@ use aws_sdk_ec2::types::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
+use powerpole_protocol::id::InstanceId;
+use std::net::Ipv4Addr;
 
 /// Tag with the request id.
 pub const TAG_REQUEST: &str = "powerpole:request";
 /// Tag with the attempt.
 pub const TAG_ATTEMPT: &str = "powerpole:attempt";
 
-/// Launches, or finds what the client token has launched. IMDSv2 only, one hop; a power-off terminates; no key
+/// Launches, or gives what the client token has launched. IMDSv2 only, one hop; a power-off terminates; no key
 /// pair; tags hold no person.
 pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<InstanceId, CloudError> {
     let sent = client
         .run_instances()
-        .client_token(wish.attempt.client_token(wish.request))
+        .client_token(wish.client_token)
         .image_id(wish.image)
         .instance_type(InstanceType::from(wish.instance_type))
         .min_count(1)
@@ -52,7 +53,7 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         Ok(done) => done,
         // The configuration changed since the first launch of this try: that instance is the one.
         Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
-            return find(client, wish.request, wish.attempt)
+            return find(client, wish.client_token)
                 .await?
                 .ok_or_else(|| sort("RunInstances", &error));
         }
@@ -66,21 +67,19 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         })
 }
 
+/// What this client token has launched. The token is set at the launch and never after, and nobody but control can tell it
+/// before; tags may be set by whoever may tag.
 pub(super) async fn find(
     client: &Client,
-    request: &RequestId,
-    attempt: Attempt,
+    client_token: &str,
 ) -> Result<Option<InstanceId>, CloudError> {
-    let tag = |name: &str, value: String| {
-        Filter::builder()
-            .name(format!("tag:{name}"))
-            .values(value)
-            .build()
-    };
+    let launched = Filter::builder()
+        .name("client-token")
+        .values(client_token)
+        .build();
     let found = client
         .describe_instances()
-        .filters(tag(TAG_REQUEST, request.to_string()))
-        .filters(tag(TAG_ATTEMPT, attempt.to_string()))
+        .filters(launched)
         .send()
         .await
         .map_err(|error| sort("DescribeInstances", &error))?;
@@ -92,7 +91,12 @@ pub(super) async fn find(
         .collect();
     ids.sort();
     if ids.len() > 1 {
-        tracing::error!(alarm = "two_instances", request = %request, attempt = attempt.0, count = ids.len(), "one try has several instances");
+        tracing::error!(
+            alarm = "two_instances",
+            client_token,
+            count = ids.len(),
+            "one try has several instances"
+        );
     }
     Ok(ids.into_iter().next())
 }
@@ -127,6 +131,35 @@ pub(super) async fn state(
         Some(_) => InstanceState::Alive,
         None => InstanceState::Unknown,
     })
+}
+
+/// An instance that EC2 does not show yet, or without an address, is asked for again at the next pass.
+pub(super) async fn address(
+    client: &Client,
+    instance: &InstanceId,
+) -> Result<Ipv4Addr, CloudError> {
+    let none = |detail: &str| CloudError::Unavailable {
+        operation: "DescribeInstances",
+        detail: detail.to_owned(),
+    };
+    let described = match client
+        .describe_instances()
+        .instance_ids(instance.as_str())
+        .send()
+        .await
+    {
+        Ok(described) => described,
+        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => {
+            return Err(none("the instance is not shown yet"));
+        }
+        Err(error) => return Err(sort("DescribeInstances", &error)),
+    };
+    described
+        .reservations()
+        .iter()
+        .flat_map(|r| r.instances())
+        .find_map(|i| i.private_ip_address()?.parse().ok())
+        .ok_or_else(|| none("the instance has no private address"))
 }
 
 pub(super) async fn terminate(client: &Client, instance: &InstanceId) -> Result<(), CloudError> {

@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod ec2;
+pub mod kms;
 pub mod rolls;
 pub mod secrets;
 pub mod ssm;

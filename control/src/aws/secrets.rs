@@ -7,10 +7,11 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata as _;
 use powerpole_protocol::id::InstanceId;
 use powerpole_protocol::secret::Secret;
 
-/// A deny for everybody whose session is not the instance's own. EC2 names a role's session after the
-/// instance, and the role trusts EC2 alone, so `aws:userid` ends in `:<instance>` for it and nobody else.
+/// A deny for everybody but one session. EC2 names a role's session after the instance, and the role trusts EC2 alone, so
+/// that `<role id>:<instance>` is that instance and nobody else. The role's id belongs to it: a session of any other role
+/// may be named like an instance.
 #[must_use]
-pub fn policy(instance: &InstanceId) -> String {
+pub fn policy(role_id: &str, instance: &InstanceId) -> String {
     serde_json::json!({
         "Version": "2012-10-17",
         "Statement": [{
@@ -19,7 +20,7 @@ pub fn policy(instance: &InstanceId) -> String {
             "Principal": "*",
             "Action": "secretsmanager:GetSecretValue",
             "Resource": "*",
-            "Condition": {"StringNotLike": {"aws:userid": format!("*:{instance}")}}
+            "Condition": {"StringNotEquals": {"aws:userid": format!("{role_id}:{instance}")}}
         }]
     })
     .to_string()
@@ -30,7 +31,7 @@ pub(super) async fn put(
     name: &str,
     value: &Secret,
     put_token: &str,
-    instance: &InstanceId,
+    (role_id, instance): (&str, &InstanceId),
 ) -> Result<(), CloudError> {
     let created = client
         .create_secret()
@@ -46,7 +47,7 @@ pub(super) async fn put(
     client
         .put_resource_policy()
         .secret_id(name)
-        .resource_policy(policy(instance))
+        .resource_policy(policy(role_id, instance))
         .block_public_policy(true)
         .send()
         .await

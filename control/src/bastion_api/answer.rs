@@ -6,8 +6,11 @@ use crate::ledger::item::{Closing, Item};
 use crate::ledger::transitions as to;
 use crate::request::one_line;
 use crate::service::{Service, StepError};
+use crate::theft::Theft;
 use jiff::Timestamp;
-use powerpole_protocol::callback::{CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready};
+use powerpole_protocol::callback::{
+    ChainHead, CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready,
+};
 use powerpole_protocol::envelope::{Envelope, Message, parse_key};
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::ledger::State;
@@ -187,13 +190,8 @@ pub async fn heartbeat(
     if !is_hash(&message.head.hash) {
         return Err(Refusing::Malformed("head"));
     }
-    if message.count > item.heartbeat
-        && item
-            .latest
-            .as_ref()
-            .is_some_and(|(seq, _)| message.head.seq < *seq)
-    {
-        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back");
+    if message.count > item.heartbeat && contradicts(&message.head, &item) {
+        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back or was replaced");
         return Err(Refusing::Malformed("head"));
     }
     let moved = service
@@ -216,13 +214,9 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
         .take(20)
         .map(|r| one_line(&cut(r)))
         .collect();
-    if item
-        .latest
-        .as_ref()
-        .is_some_and(|(seq, _)| message.head.seq < *seq)
-    {
-        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head lies before one that was heard of");
-        remarks.push("the final head lies before the latest that control heard of".to_owned());
+    if contradicts(&message.head, &item) {
+        tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head contradicts one that was heard of");
+        remarks.push("the final head contradicts the latest that control heard of".to_owned());
     }
     let closing = Closing {
         at: service.clock.now(),
@@ -259,6 +253,13 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
     }
 }
 
+/// Whether a head cannot follow the latest that control heard of: it lies before it, or is another one with its number.
+fn contradicts(head: &ChainHead, item: &Item) -> bool {
+    item.latest
+        .as_ref()
+        .is_some_and(|(seq, hash)| head.seq < *seq || (head.seq == *seq && head.hash != *hash))
+}
+
 /// Takes note that a bastion gave up before it was ready.
 ///
 /// # Errors
@@ -292,8 +293,8 @@ pub async fn failed(service: &Service, message: &Failed) -> Result<Answered, Ref
         cut(&message.message),
     );
     let failure = failure(&one_line(&step), &one_line(&code), &one_line(&text), false);
-    if code == "handoff_gone" {
-        tracing::error!(alarm = "handoff_gone", request = %item.request, attempt = item.attempt.0, instance = %message.instance, "a handoff was gone before its bastion could fetch it");
+    if let Some(theft) = Theft::of(&failure.code) {
+        tracing::error!(alarm = theft.alarm(), request = %item.request, attempt = item.attempt.0, instance = %message.instance, "somebody else may have had what was made for a bastion");
     }
     let marked = service
         .apply(&item.request, to::mark_failed(item.attempt, &failure))

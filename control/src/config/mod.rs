@@ -6,7 +6,8 @@
 
 pub mod rules;
 
-use powerpole_protocol::id::{ClusterId, Email, SchemaName};
+use powerpole_protocol::handoff::SessionServer;
+use powerpole_protocol::id::{ClusterId, Email, GrantorSecretName, SchemaName};
 use powerpole_protocol::level::AccessLevel;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -19,7 +20,8 @@ pub struct Config {
     /// AWS region of everything that control makes, such as `us-east-1`.
     pub region: String,
     /// Principal (ARN) that may log in for a person; `{email}` stands for the address.
-    /// Such as `arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}`.
+    /// Such as `arn:aws:sts::123456789012:assumed-role/PowerPoleOperator/{email}`. The session's name must not be the
+    /// caller's choice: docs/control.md says what the role's trust policy has to demand.
     pub principal: String,
     /// Where control listens.
     pub listen: Listen,
@@ -81,6 +83,8 @@ pub struct Bastion {
     pub security_groups: Vec<String>,
     /// Name of the instance profile.
     pub instance_profile: String,
+    /// Unique id (`AROA…`) of the role in that profile: a handoff may be read by `<role id>:<instance id>` alone.
+    pub role_id: String,
     /// Further tags, such as `{ Owner = "dba" }`. No personal data.
     #[serde(default)]
     pub tags: std::collections::BTreeMap<String, String>,
@@ -110,9 +114,9 @@ pub struct Slack {
     pub bot_token_file: PathBuf,
     /// File with the signing secret.
     pub signing_secret_file: PathBuf,
-    /// The workspace's id; when given, other workspaces' events are refused.
-    #[serde(default)]
-    pub team: Option<String>,
+    /// The workspace's id (`T…`), also in an Enterprise Grid. Other workspaces' events are refused, and people who are
+    /// no members of it are nobody.
+    pub team: String,
     /// Channel id where each request is announced in one line; none by default.
     #[serde(default)]
     pub requests_channel: Option<String>,
@@ -140,7 +144,8 @@ pub struct Times {
     pub launch_ahead_s: u64,
     /// The longest way ahead that a start may lie; 604800.
     pub start_within_s: u64,
-    /// After the deadline, control ends what has not closed itself; 60.
+    /// After the deadline, control ends what has not closed itself; 150. A bastion may take 120 s to close in the worst
+    /// case, and its own timer ends it after 125 s: less here would cost a chain its seal.
     pub deadline_grace_s: u64,
     /// Without a heartbeat for this long EC2 is asked whether the instance lives; 45.
     pub heartbeat_doubt_s: u64,
@@ -171,7 +176,7 @@ impl Default for Times {
             roll_delay_s: 900,
             launch_ahead_s: 180,
             start_within_s: 604_800,
-            deadline_grace_s: 60,
+            deadline_grace_s: 150,
             heartbeat_doubt_s: 45,
             heartbeat_lost_s: 150,
             durations_s: vec![900, 1800, 3600, 7200, 14_400, 28_800],
@@ -211,20 +216,21 @@ pub struct Cluster {
     pub id: ClusterId,
     /// What people read; at most 75 characters.
     pub title: String,
-    /// Writer endpoint's host name or address.
-    pub host: String,
-    /// Its port; 3306.
-    #[serde(default = "mysql_port")]
-    pub port: u16,
-    /// Certificates to trust in PEM; absent: the bastion's own roots.
+    /// Name of the grantor's secret in Secrets Manager, `powerpole/grantor/…`: the credential and the way to the cluster,
+    /// which its owner writes (docs/database.md). Control can neither read nor write it, and knows no server.
+    pub grantor_secret: GrantorSecretName,
+    /// Where sessions of READ grants connect: `writer`, or `reader`, the first that the secret names; `writer` by default.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// Name of the grantor's credential in Secrets Manager. Control never reads it.
-    pub grantor_secret: String,
+    pub read_from: SessionServer,
     /// Which ticket key signs.
     pub ticket_key_id: String,
-    /// File with that key: 64 hexadecimal digits, no other cluster's.
-    pub ticket_key_file: PathBuf,
+    /// File with that key: 64 hexadecimal digits, no other cluster's. Either this or `ticket_kms_key`.
+    #[serde(default)]
+    pub ticket_key_file: Option<PathBuf>,
+    /// That key in KMS, by id, ARN or alias: spec HMAC_256, its material imported, no other cluster's. Control asks for
+    /// MACs and never sees the key.
+    #[serde(default)]
+    pub ticket_kms_key: Option<String>,
     /// Schemas that may be asked for; 1 to 100.
     pub schemas: Vec<SchemaName>,
     /// Levels that may be asked for; all three by default.
@@ -240,14 +246,22 @@ pub struct Cluster {
     pub operators: Vec<String>,
 }
 
+impl Cluster {
+    /// Where sessions of a grant of this level connect.
+    #[must_use]
+    pub fn session_of(&self, level: AccessLevel) -> SessionServer {
+        match level {
+            AccessLevel::Read => self.read_from,
+            AccessLevel::Write | AccessLevel::Admin => SessionServer::Writer,
+        }
+    }
+}
+
 fn latest() -> String {
     "latest".to_owned()
 }
 fn slack_api() -> String {
     "https://slack.com/api/".to_owned()
-}
-fn mysql_port() -> u16 {
-    3306
 }
 fn all_levels() -> Vec<AccessLevel> {
     AccessLevel::ALL.to_vec()
@@ -380,5 +394,111 @@ pub(crate) mod tests {
             "{faults:?}"
         );
         assert!(faults.iter().any(|f| f.contains("{email}")), "{faults:?}");
+    }
+
+    #[test]
+    fn a_cluster_has_one_ticket_key_of_its_own_and_only_its_read_sessions_leave_the_writer() {
+        let file = "ticket_key_file = \"/etc/powerpole/orders-ticket.key\"";
+        let kms = "ticket_kms_key = \"alias/orders\"";
+        let with = |keys: &str, more: &str| {
+            let text = EXAMPLE.replacen(file, &format!("{keys}\n{more}"), 1);
+            Config::parse(&text)
+        };
+        let config = with(kms, "read_from = \"reader\"").unwrap();
+        let cluster = &config.clusters[0];
+        assert_eq!(
+            AccessLevel::ALL.map(|level| cluster.session_of(level)),
+            [
+                SessionServer::Reader,
+                SessionServer::Writer,
+                SessionServer::Writer
+            ]
+        );
+
+        for (keys, more, fault) in [
+            ("", "", "exactly one of"),
+            (&*format!("{file}\n{kms}"), "", "exactly one of"),
+            (file, "read_from = \"moon\"", "moon"),
+        ] {
+            let faults = with(keys, more).unwrap_err();
+            assert!(faults.iter().any(|f| f.contains(fault)), "{faults:?}");
+        }
+
+        let (_, cluster) = EXAMPLE.split_once("[[clusters]]").unwrap();
+        let cluster = cluster.replacen(file, kms, 1);
+        let other = cluster.replacen("orders-prod", "orders-test", 1);
+        let text = EXAMPLE.replacen(file, kms, 1) + "\n[[clusters]]" + &other;
+        let faults = Config::parse(&text).unwrap_err();
+        assert!(
+            faults.iter().any(|f| f.contains("another cluster")),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn the_workspace_and_the_bastions_role_are_named_and_have_the_form_of_ids() {
+        let line = |key: &str| {
+            EXAMPLE
+                .lines()
+                .find(|l| l.starts_with(key))
+                .unwrap()
+                .to_owned()
+        };
+        for (key, wrong) in [
+            (
+                "team = ",
+                ["", "T", "E0POWERPOLE", "t0powerpole", "T0 POWERPOLE"],
+            ),
+            (
+                "role_id = ",
+                [
+                    "",
+                    "AROA",
+                    "PowerPoleBastion",
+                    "AIDASTAGEBASTION00000",
+                    "AROA*:i-0123456789",
+                ],
+            ),
+        ] {
+            let right = line(key);
+            let faults = Config::parse(&EXAMPLE.replace(&right, "")).unwrap_err();
+            assert!(
+                faults.iter().any(|f| f.contains("missing field")),
+                "{faults:?}"
+            );
+            for wrong in wrong {
+                let text = EXAMPLE.replace(&right, &format!("{key}{wrong:?}"));
+                let faults = Config::parse(&text).unwrap_err();
+                assert_eq!(faults.len(), 1, "{wrong}: {faults:?}");
+                assert!(
+                    faults[0].contains(key.trim_end_matches(" = ")),
+                    "{faults:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_cluster_names_no_server_and_no_secret_but_the_grantors() {
+        let secret = "grantor_secret = \"powerpole/grantor/orders-prod\"";
+        for way in [
+            "host = \"10.77.0.1\"",
+            "port = 3306",
+            "ca_file = \"/etc/powerpole/orders-ca.pem\"",
+            "readers = [{ host = \"10.77.0.2\", port = 3306 }]",
+        ] {
+            let text = EXAMPLE.replacen(secret, &format!("{secret}\n{way}"), 1);
+            let faults = Config::parse(&text).unwrap_err();
+            assert!(
+                faults.iter().any(|f| f.contains("unknown field")),
+                "{faults:?}"
+            );
+        }
+        let other = EXAMPLE.replacen("powerpole/grantor/orders-prod", "powerpole/handoff/x", 1);
+        let faults = Config::parse(&other).unwrap_err();
+        assert!(
+            faults.iter().any(|f| f.contains("powerpole/grantor/")),
+            "{faults:?}"
+        );
     }
 }

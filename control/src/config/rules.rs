@@ -3,6 +3,7 @@
 use super::{Cluster, Config, Times};
 use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 impl Config {
     /// Every broken rule, one a line for a person.
@@ -26,6 +27,14 @@ impl Config {
         rule(
             url(&self.slack.api_url) && self.slack.api_url.ends_with('/'),
             "slack.api_url must be a URL that ends in /".to_owned(),
+        );
+        rule(
+            is_id(&self.slack.team, "T", 2..=20),
+            "slack.team must be a workspace's id: T, then capital letters and digits".to_owned(),
+        );
+        rule(
+            is_id(&self.bastion.role_id, "AROA", 12..=124),
+            "bastion.role_id must be a role's unique id: AROA, then capital letters and digits (aws iam get-role shows it as RoleId)".to_owned(),
         );
         rule(
             !self.bastion.subnets.is_empty(),
@@ -53,11 +62,31 @@ impl Config {
             ids.len() == self.clusters.len(),
             "two clusters have the same id".to_owned(),
         );
+        let mut kms_keys = BTreeSet::new();
         for cluster in &self.clusters {
             cluster.rules(&mut rule);
+            if let Some(key) = &cluster.ticket_kms_key {
+                rule(
+                    kms_keys.insert(key),
+                    format!(
+                        "cluster {}: ticket_kms_key is another cluster's; each needs its own",
+                        cluster.id
+                    ),
+                );
+            }
         }
         faults
     }
+}
+
+/// Whether this is a prefix and so many capital letters and digits.
+fn is_id(text: &str, prefix: &str, rest: RangeInclusive<usize>) -> bool {
+    text.strip_prefix(prefix).is_some_and(|id| {
+        rest.contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    })
 }
 
 impl Times {
@@ -79,10 +108,6 @@ impl Times {
         rule(
             (1..=100).contains(&self.durations_s.len()) && !self.durations_s.contains(&0),
             "times.durations_s must be 1 to 100 durations over 0".to_owned(),
-        );
-        rule(
-            self.roll_every_s > 0 && 86_400 % self.roll_every_s == 0,
-            "times.roll_every_s must divide a day (86400) without a rest".to_owned(),
         );
         rule(
             self.renew_lease_s < 180,
@@ -121,6 +146,12 @@ impl Cluster {
         rule(
             distinct.len() == self.schemas.len(),
             format!("cluster {id}: a schema is named twice"),
+        );
+        rule(
+            self.ticket_key_file.is_some() != self.ticket_kms_key.is_some(),
+            format!(
+                "cluster {id}: exactly one of ticket_key_file and ticket_kms_key must be given"
+            ),
         );
         rule(
             !self.levels.is_empty(),

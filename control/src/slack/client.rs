@@ -77,8 +77,8 @@ impl ChatError {
 /// message without a secret shows twice. `update` is idempotent: whatever holds a password goes by `update`
 /// of a message that was posted without it. Times out after 10 s.
 pub trait Chat: Send + Sync {
-    /// Who this user is now. `None` when they are deactivated, a bot, of another workspace, or have no
-    /// address that Slack vouches for.
+    /// Who this user is now. `None` when they are deactivated, a bot, a guest, no member of our workspace, or have
+    /// no address that Slack vouches for.
     fn person<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Option<Person>, ChatError>>;
     /// Opens a modal.
     fn open_view<'a>(
@@ -116,6 +116,7 @@ pub trait Chat: Send + Sync {
 pub struct SlackApi {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
+    team: String,
     authorization: header::HeaderValue,
 }
 
@@ -148,9 +149,22 @@ struct User {
     is_bot: bool,
     #[serde(default)]
     is_stranger: bool,
+    #[serde(default)]
+    is_restricted: bool,
+    #[serde(default)]
+    is_ultra_restricted: bool,
     is_email_confirmed: Option<bool>,
+    team_id: Option<String>,
+    enterprise_user: Option<EnterpriseUser>,
     #[serde(default)]
     profile: Profile,
+}
+
+/// A person of an Enterprise Grid organisation belongs to workspaces of it.
+#[derive(Deserialize)]
+struct EnterpriseUser {
+    #[serde(default)]
+    teams: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -158,12 +172,33 @@ struct Profile {
     email: Option<String>,
 }
 
+impl User {
+    /// Whether this is a full member of the workspace, at present, and Slack vouches for the address.
+    ///
+    /// `is_stranger` is false for people of other companies who share a channel with us (Slack Connect), so that
+    /// membership alone counts.
+    fn is_member(&self, team: &str) -> bool {
+        let ours = self.team_id.as_deref() == Some(team)
+            || self
+                .enterprise_user
+                .as_ref()
+                .is_some_and(|user| user.teams.iter().any(|theirs| theirs == team));
+        ours && !self.deleted
+            && !self.is_bot
+            && !self.is_stranger
+            && !self.is_restricted
+            && !self.is_ultra_restricted
+            && self.is_email_confirmed != Some(false)
+    }
+}
+
 impl SlackApi {
-    /// A client of the Web API under this base URL (with a trailing slash).
+    /// A client of the Web API under this base URL (with a trailing slash). Only members of the workspace `team` are
+    /// anybody.
     ///
     /// # Errors
     /// When the system's certificates or the token cannot be used.
-    pub fn new(base: &str, token: &Secret) -> Result<Self, ClientError> {
+    pub fn new(base: &str, token: &Secret, team: &str) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -182,6 +217,7 @@ impl SlackApi {
         Ok(Self {
             http: Client::builder(TokioExecutor::new()).build(connector),
             base: base.to_owned(),
+            team: team.to_owned(),
             authorization,
         })
     }
@@ -275,11 +311,7 @@ impl Chat for SlackApi {
             let Some(found) = answer.user.filter(|found| found.id == user) else {
                 return Err(incomplete("users.info"));
             };
-            if found.deleted
-                || found.is_bot
-                || found.is_stranger
-                || found.is_email_confirmed == Some(false)
-            {
+            if !found.is_member(&self.team) {
                 return Ok(None);
             }
             let email = found
@@ -399,4 +431,43 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(more: Value) -> User {
+        let mut user =
+            json!({"id": "U1", "team_id": "T1", "profile": {"email": "alice@example.com"}});
+        if let (Some(user), Some(more)) = (user.as_object_mut(), more.as_object()) {
+            user.extend(more.clone());
+        }
+        serde_json::from_value(user).unwrap()
+    }
+
+    #[test]
+    fn members_of_our_workspace_alone_are_anybody() {
+        for member in [
+            json!({}),
+            json!({"is_stranger": false, "is_restricted": false, "is_email_confirmed": true}),
+            json!({"team_id": "T2", "enterprise_user": {"id": "W1", "enterprise_id": "E1", "teams": ["T3", "T1"]}}),
+        ] {
+            assert!(user(member.clone()).is_member("T1"), "{member}");
+        }
+        for nobody in [
+            json!({"team_id": "T2", "is_stranger": false}),
+            json!({"team_id": null}),
+            json!({"team_id": "E1", "enterprise_user": {"id": "W1", "enterprise_id": "E1"}}),
+            json!({"team_id": "T2", "enterprise_user": {"id": "W1", "teams": ["T2", "T10"]}}),
+            json!({"is_stranger": true}),
+            json!({"is_restricted": true}),
+            json!({"is_ultra_restricted": true}),
+            json!({"deleted": true}),
+            json!({"is_bot": true}),
+            json!({"is_email_confirmed": false}),
+        ] {
+            assert!(!user(nobody.clone()).is_member("T1"), "{nobody}");
+        }
+    }
 }

@@ -13,8 +13,7 @@ pub struct SlashCommand {
     pub command: String,
     /// Who typed it.
     pub user_id: String,
-    /// Their workspace.
-    #[serde(default)]
+    /// The workspace where it was typed.
     pub team_id: String,
     /// Opens a modal, for 3 s.
     pub trigger_id: String,
@@ -134,15 +133,15 @@ pub fn slash_command(body: &[u8]) -> Result<SlashCommand, Malformed> {
     decode_form(body, "a slash command")
 }
 
-/// Reads an interaction. `team`, when given, is the only workspace whose interactions count.
+/// Reads an interaction. `team` is the only workspace whose interactions count.
 ///
 /// # Errors
 /// When the body is not an interaction of ours.
-pub fn interaction(body: &[u8], team: Option<&str>) -> Result<Interaction, Malformed> {
+pub fn interaction(body: &[u8], team: &str) -> Result<Interaction, Malformed> {
     let wrapped: Wrapped = decode_form(body, "an interaction")?;
     let payload: Payload =
         serde_json::from_str(&wrapped.payload).map_err(|_| Malformed("an interaction"))?;
-    if team.is_some_and(|team| payload.team.as_ref().is_none_or(|theirs| theirs.id != team)) {
+    if payload.team.as_ref().is_none_or(|theirs| theirs.id != team) {
         return Err(Malformed("of our workspace"));
     }
     match payload.kind.as_str() {
@@ -248,7 +247,7 @@ mod tests {
 
     fn read(payload: &Value) -> Result<Interaction, Malformed> {
         let body = serde_urlencoded::to_string([("payload", payload.to_string())]).unwrap();
-        interaction(body.as_bytes(), Some("T1"))
+        interaction(body.as_bytes(), "T1")
     }
 
     #[test]
@@ -263,9 +262,11 @@ mod tests {
             (button.user.as_str(), button.press, button.request.as_str()),
             ("U1", Press::Approve, REQUEST)
         );
-        payload["team"]["id"] = "T2".into();
-        assert!(read(&payload).is_err());
-        payload["team"]["id"] = "T1".into();
+        for elsewhere in [json!({"id": "T2"}), Value::Null] {
+            payload["team"] = elsewhere;
+            assert!(read(&payload).is_err());
+        }
+        payload["team"] = json!({"id": "T1"});
         payload["actions"][0]["value"] = "req-1".into();
         assert!(read(&payload).is_err());
     }
@@ -297,8 +298,10 @@ mod tests {
     #[test]
     fn what_is_not_slacks_is_malformed() {
         for body in [&b"payload=%7B"[..], b"", b"\xff", b"payload=%7B%7D"] {
-            assert!(interaction(body, None).is_err());
+            assert!(interaction(body, "T1").is_err());
         }
-        assert!(slash_command(b"command=%2Fpowerpole&user_id=U1&trigger_id=t").is_ok());
+        let command = b"command=%2Fpowerpole&user_id=U1&team_id=T1&trigger_id=t";
+        assert_eq!(slash_command(command).unwrap().team_id, "T1");
+        assert!(slash_command(b"command=%2Fpowerpole&user_id=U1&trigger_id=t").is_err());
     }
 }

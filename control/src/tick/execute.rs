@@ -117,7 +117,11 @@ async fn abandon(service: &Service, item: &Item) -> Result<Progress, StepError> 
     let instance = match &item.instance {
         Some(instance) => Some(instance.clone()),
         // It may have been launched without being written down.
-        None => service.cloud.find(&item.request, item.attempt).await?,
+        None => {
+            let derivation = &service.keys.derivation;
+            let token = derivation.client_token(&item.request, item.attempt);
+            service.cloud.find(&token).await?
+        }
     };
     if let Some(instance) = &instance {
         service.cloud.terminate(instance).await?;

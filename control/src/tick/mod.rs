@@ -110,7 +110,7 @@ fn building(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
         return vec![Action::Abandon];
     }
     if item.redeemed_twice_at.is_some() {
-        let text = "The handoff was redeemed twice: somebody else has had it. No account was opened for them by this request; tell security.";
+        let text = "The handoff was redeemed twice.";
         return vec![Action::Fail(failure("hello", "redeemed", text, false))];
     }
     let launched = item.launched_at.unwrap_or(item.requested_at);
@@ -335,9 +335,9 @@ mod tests {
         assert_eq!(at(&item, 44), vec![]);
         assert_eq!(at(&item, 45), vec![Action::Look]);
         assert!(matches!(at(&item, 150).as_slice(), [Action::EndLost(_)]));
-        item.heartbeat_at = Some(after(now(), 959));
-        assert_eq!(at(&item, 959), vec![]);
-        assert!(matches!(at(&item, 960).as_slice(), [Action::EndLost(_)]));
+        item.heartbeat_at = Some(after(now(), 1049));
+        assert_eq!(at(&item, 1049), vec![]);
+        assert!(matches!(at(&item, 1050).as_slice(), [Action::EndLost(_)]));
     }
 
     #[test]

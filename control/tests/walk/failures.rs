@@ -1,6 +1,6 @@
 //! What goes wrong reaches the operator with its reason, and leaves nothing behind.
 
-use crate::fixture::Stage;
+use crate::fixture::{Stage, alarms};
 use powerpole_control::ledger::item::PostKind;
 use powerpole_control::tick::execute;
 use powerpole_protocol::callback;
@@ -55,6 +55,38 @@ async fn a_bastion_that_gives_up_is_ended_and_its_reason_told() {
         bastion.signed(callback::READY, &bastion.ready()).await.0,
         401
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_that_somebody_else_spent_alarms_is_not_tried_again_and_claims_nothing_of_accounts()
+ {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let (request, bastion) = stage.launched().await;
+    let spent = bastion.failed_body("account", "ticket_used");
+    assert_eq!(bastion.clear(callback::FAILED, &spent).await.0, 200);
+    stage.tick().await;
+    stage.tick().await;
+    assert_eq!(alarms(&request), ["ticket_used"]);
+    let item = stage.item(&request).await;
+    assert_eq!(
+        (item.state, item.open, item.attempt.0),
+        (State::Failed, false, 1)
+    );
+    assert_eq!(stage.instances().await, ["terminated"]);
+    let shown = stage.slack.shows(&item.post(PostKind::Dm).unwrap().ts);
+    assert!(
+        shown.contains("Somebody else may have opened an account")
+            && shown.contains("Security was alarmed"),
+        "{shown}"
+    );
+    assert!(!shown.contains("no account"), "{shown}");
+
+    let (other, bastion) = stage.launched().await;
+    let exists = bastion.failed_body("account", "account_exists");
+    assert_eq!(bastion.clear(callback::FAILED, &exists).await.0, 200);
+    assert_eq!(alarms(&other), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ use powerpole_protocol::id::{InstanceId, RequestId};
 use powerpole_protocol::sealed::SealedSecret;
 use powerpole_protocol::secret::Secret;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -38,6 +39,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
+/// The workspace of the shipped example.
+pub(crate) const TEAM: &str = "T0POWERPOLE";
+/// The bastions' role of the shipped example.
+pub(crate) const ROLE_ID: &str = "AROASTAGEBASTION00000";
 pub(crate) const PASSWORD: &str = "pw-<&>-never-stored";
 const SIGNING_SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 
@@ -51,6 +56,31 @@ impl Drop for Moto {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+static LOGS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Logs;
+
+impl std::io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGS.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The alarms that control has logged about a request, as the shipped binary logs them.
+pub(crate) fn alarms(request: &RequestId) -> Vec<String> {
+    let logs = String::from_utf8(LOGS.lock().unwrap().clone()).unwrap();
+    let lines = logs
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let ours = lines.filter(|line| line["request"] == request.as_str());
+    ours.filter_map(|line| line["alarm"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Starts moto, or says loudly that this test shows nothing.
@@ -108,6 +138,8 @@ fn moto_server() -> Option<PathBuf> {
 pub(crate) struct Slack {
     pub(crate) calls: Mutex<Vec<(String, Value)>>,
     pub(crate) failing: Mutex<Option<&'static str>>,
+    /// What `users.info` says of a person besides or otherwise.
+    pub(crate) differing: Mutex<HashMap<&'static str, Value>>,
 }
 
 impl Slack {
@@ -153,7 +185,13 @@ async fn slack_answers(
         "users.info" => {
             let id = body["user"].as_str().unwrap();
             let name = id.trim_start_matches("U0").to_lowercase();
-            json!({"ok": true, "user": {"id": id, "profile": {"email": format!("{name}@example.com")}}})
+            let mut user = json!({"id": id, "team_id": TEAM, "deleted": false, "is_bot": false,
+                "is_restricted": false, "is_ultra_restricted": false, "is_email_confirmed": true,
+                "profile": {"email": format!("{name}@example.com")}});
+            if let Some(Value::Object(differing)) = slack.differing.lock().unwrap().get(id) {
+                user.as_object_mut().unwrap().extend(differing.clone());
+            }
+            json!({"ok": true, "user": user})
         }
         "conversations.open" => json!({"ok": true, "channel": {"id": "D1"}}),
         "chat.postMessage" => json!({"ok": true, "ts": ts, "channel": body["channel"]}),
@@ -173,6 +211,8 @@ pub(crate) struct Stage {
     seconds: Arc<AtomicI64>,
     /// So many launches are refused for want of capacity.
     pub(crate) refusing: Arc<AtomicI64>,
+    /// So many calls of KMS fail on its side.
+    pub(crate) silent_kms: Arc<AtomicI64>,
     _folder: tempfile::TempDir,
 }
 
@@ -188,10 +228,6 @@ pub(crate) fn write_config(folder: &std::path::Path, slack_url: &str, subnet: &s
     file("slack-bot-token", "xoxb-test");
     file("slack-signing-secret", SIGNING_SECRET);
     file("orders-ticket.key", &"5a".repeat(32));
-    file(
-        "orders-ca.pem",
-        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
-    );
     let folder = folder.display();
     include_str!("../../../systemd/control.example.toml")
         .replace("/etc/powerpole/keys", &folder.to_string())
@@ -206,11 +242,27 @@ pub(crate) fn write_config(folder: &std::path::Path, slack_url: &str, subnet: &s
 
 impl Stage {
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(|text| text).await
+    }
+
+    /// Starts on a configuration that was changed.
+    pub(crate) async fn start_with(change: impl FnOnce(String) -> String) -> Option<Self> {
         let moto = moto().await?;
+        // One for all tests of this process; each looks for its own request.
+        let _ = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(|| Logs)
+            .try_init();
         let refusing = Arc::new(AtomicI64::new(0));
-        let proxy = axum::Router::new()
-            .fallback(pass_on)
-            .with_state((moto.url.clone(), Arc::clone(&refusing)));
+        let silent_kms = Arc::new(AtomicI64::new(0));
+        let proxy = axum::Router::new().fallback(pass_on).with_state(MotoProxy {
+            moto: moto.url.clone(),
+            refusing: Arc::clone(&refusing),
+            silent_kms: Arc::clone(&silent_kms),
+            launched: Arc::default(),
+        });
         let settings = aws_settings(&format!("http://{}", serve(proxy).await)).await;
         make_table(&settings).await;
         make_bucket(&settings).await;
@@ -244,7 +296,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let text = write_config(folder.path(), &slack_url, &subnet)
             .replace("sg-0123456789abcdef0", &group);
-        let config = Config::parse(&text).unwrap();
+        let config = Config::parse(&change(text)).unwrap();
         let seconds = Arc::new(AtomicI64::new(1_795_435_200));
         let service = service(&config, &settings, &seconds);
         let bastions = serve(bastion_api::routes(Arc::clone(&service))).await;
@@ -259,6 +311,7 @@ impl Stage {
             slack_endpoint,
             seconds,
             refusing,
+            silent_kms,
             _folder: folder,
         })
     }
@@ -285,9 +338,16 @@ impl Stage {
     }
 
     pub(crate) async fn slack_says(&self, path: &str, body: String) -> Value {
+        let (status, text) = self.slack_answers(path, body).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Status and body for what Slack signed.
+    pub(crate) async fn slack_answers(&self, path: &str, body: String) -> (u16, String) {
         let at = self.now().as_second().to_string();
         let signature = sign(&at, &body);
-        let (status, text) = post(
+        post(
             self.slack_endpoint,
             path,
             &[
@@ -297,9 +357,7 @@ impl Stage {
             ],
             body,
         )
-        .await;
-        assert_eq!(status, 200, "{text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        .await
     }
 
     pub(crate) async fn interact(&self, payload: Value) -> Value {
@@ -311,7 +369,7 @@ impl Stage {
     }
 
     pub(crate) async fn click(&self, user: &str, action: &str, request: &RequestId) -> Value {
-        self.interact(json!({"type": "block_actions", "user": {"id": user}, "trigger_id": "t1", "channel": {"id": "C0APPROVALS"},
+        self.interact(json!({"type": "block_actions", "user": {"id": user}, "team": {"id": TEAM}, "trigger_id": "t1", "channel": {"id": "C0APPROVALS"},
             "actions": [{"action_id": action, "value": request.as_str()}]})).await
     }
 
@@ -320,7 +378,7 @@ impl Stage {
         let answer = self
             .slack_says(
                 "/slack/commands",
-                format!("command=%2Fpowerpole&user_id={user}&trigger_id=t0"),
+                format!("command=%2Fpowerpole&user_id={user}&team_id={TEAM}&trigger_id=t0"),
             )
             .await;
         assert_eq!(answer, Value::Null);
@@ -328,7 +386,7 @@ impl Stage {
         let chosen =
             |value: &str| json!({"type": "static_select", "selected_option": {"value": value}});
         let request = view["private_metadata"].as_str().unwrap().to_owned();
-        let answer = self.interact(json!({"type": "view_submission", "user": {"id": user},
+        let answer = self.interact(json!({"type": "view_submission", "user": {"id": user}, "team": {"id": TEAM},
             "view": {"callback_id": view["callback_id"], "private_metadata": request, "state": {"values": {
                 "cluster": {"cluster": chosen("orders-prod")}, "level": {"level": chosen("WRITE")},
                 "schemas": {"schemas": {"selected_options": [{"value": "orders-prod/orders"}]}},
@@ -391,6 +449,15 @@ impl Stage {
             .flat_map(|r| r.instances())
             .map(|i| i.state().unwrap().name().unwrap().as_str().to_owned())
             .collect()
+    }
+
+    /// The private address that EC2 gave this instance.
+    pub(crate) async fn address(&self, instance: &InstanceId) -> std::net::Ipv4Addr {
+        let described = self.ec2.describe_instances();
+        let described = described.instance_ids(instance.as_str()).send().await;
+        let described = described.unwrap();
+        let instance = &described.reservations()[0].instances()[0];
+        instance.private_ip_address().unwrap().parse().unwrap()
     }
 
     pub(crate) async fn secrets(&self) -> usize {
@@ -488,7 +555,7 @@ impl Bastion {
             )
             .unwrap(),
             genesis_head: "ab".repeat(32),
-            anchor_prefix: format!("AROAEXAMPLE:{}/{request}/", self.instance),
+            anchor_prefix: format!("{ROLE_ID}:{}/{request}/", self.instance),
             steps: vec![],
         }
     }
@@ -525,13 +592,12 @@ fn service(
     Arc::new(Service {
         ledger: Arc::new(DynamoDb::new(settings, &config.ledger_table)) as Arc<dyn Ledger>,
         cloud: Arc::new(Aws::new(settings)),
-        chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token).unwrap()),
+        chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token, TEAM).unwrap()),
         rolls: Arc::new(RollBucket::new(settings, &config.evidence.anchor_bucket)),
         roll_memory: RollMemory::default(),
         clock: Clock::of(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap()),
         tasks: TaskTracker::new(),
         nudges,
-        certificates: Default::default(),
         config: config.clone(),
         keys,
     })
@@ -613,29 +679,70 @@ pub(crate) fn bucket_client(settings: &aws_config::SdkConfig) -> aws_sdk_s3::Cli
     aws_sdk_s3::Client::from_conf(config)
 }
 
-/// AWS as control sees it: moto, but for launches that find no capacity.
-async fn pass_on(
-    State((moto, refusing)): State<(String, Arc<AtomicI64>)>,
-    request: axum::extract::Request,
-) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    let launch = String::from_utf8_lossy(&body).contains("Action=RunInstances");
-    if launch && refusing.fetch_sub(1, Ordering::SeqCst) > 0 {
+/// What moto lacks.
+#[derive(Clone)]
+struct MotoProxy {
+    moto: String,
+    refusing: Arc<AtomicI64>,
+    /// So many signatures are refused.
+    silent_kms: Arc<AtomicI64>,
+    /// Instances by the client token that launched them.
+    launched: Arc<Mutex<HashMap<String, String>>>,
+}
+
+/// AWS as control sees it: moto, but for launches that find no capacity, and with a filter by client token.
+async fn pass_on(State(proxy): State<MotoProxy>, request: axum::extract::Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let mut body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let form: Vec<(String, String)> = serde_urlencoded::from_bytes(&body).unwrap_or_default();
+    let value = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let launch = value("Action").as_deref() == Some("RunInstances");
+    if value("Filter.1.Name").as_deref() == Some("client-token") {
+        let token = value("Filter.1.Value.1").unwrap();
+        let launched = proxy.launched.lock().unwrap().get(&token).cloned();
+        let id = launched.unwrap_or_else(|| "none".to_owned());
+        let asked = [("Action", "DescribeInstances"), ("Version", "2016-11-15")];
+        let by_id = [("Filter.1.Name", "instance-id"), ("Filter.1.Value.1", &id)];
+        let text = serde_urlencoded::to_string([asked, by_id].concat()).unwrap();
+        parts.headers.remove("content-length");
+        body = text.into();
+    }
+    if launch && proxy.refusing.fetch_sub(1, Ordering::SeqCst) > 0 {
         let text = "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>none left</Message></Error></Errors><RequestID>x</RequestID></Response>";
         return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let mac = parts.headers.get("x-amz-target");
+    let mac = mac.is_some_and(|target| target == "TrentService.GenerateMac");
+    if mac && proxy.silent_kms.fetch_sub(1, Ordering::SeqCst) > 0 {
+        let text = r#"{"__type": "KMSInternalException", "message": "try again"}"#;
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     }
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .build_http();
     let mut onward = hyper::Request::builder()
         .method(parts.method)
-        .uri(format!("{moto}{}", parts.uri));
+        .uri(format!("{}{}", proxy.moto, parts.uri));
     for (name, value) in &parts.headers {
         onward = onward.header(name, value);
     }
     let onward = onward.body(http_body_util::Full::new(body)).unwrap();
     let response = client.request(onward).await.unwrap();
-    response.map(axum::body::Body::new)
+    if !launch {
+        return response.map(axum::body::Body::new);
+    }
+    let (head, body) = response.into_parts();
+    let body = axum::body::to_bytes(axum::body::Body::new(body), 1 << 20)
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let id = text
+        .split_once("<instanceId>")
+        .and_then(|(_, rest)| rest.split_once("</instanceId>"));
+    if let (Some((id, _)), Some(token)) = (id, value("ClientToken")) {
+        let mut launched = proxy.launched.lock().unwrap();
+        launched.entry(token).or_insert_with(|| id.to_owned());
+    }
+    Response::from_parts(head, axum::body::Body::from(body))
 }
 
 // One call of IAM is not worth its SDK; moto reads the service from the credential's scope.

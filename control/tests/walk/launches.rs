@@ -1,6 +1,6 @@
 //! What is launched, and what is not.
 
-use crate::fixture::{Stage, post};
+use crate::fixture::{ROLE_ID, Stage, post};
 use powerpole_control::ledger::item::PostKind;
 use powerpole_protocol::callback;
 use powerpole_protocol::ledger::State;
@@ -50,9 +50,58 @@ async fn a_bastion_has_no_key_pair_ends_by_power_off_and_names_no_person() {
         .unwrap();
     let policy = policy.resource_policy().unwrap_or_default();
     assert!(
-        policy.contains(&format!("*:{}", bastion.instance)),
+        policy.contains(&format!(
+            "{{\"StringNotEquals\":{{\"aws:userid\":\"{ROLE_ID}:{}\"}}}}",
+            bastion.instance
+        )),
         "{policy}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_somebody_else_launched_is_no_bastion_whatever_its_tags_say() {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let request = stage.ask("U0ALICE").await;
+    let images = stage.ec2.describe_images().send().await.unwrap();
+    let tag = |key: &str, value: &str| {
+        let tag = aws_sdk_ec2::types::Tag::builder();
+        tag.key(key).value(value).build()
+    };
+    let tags = aws_sdk_ec2::types::TagSpecification::builder()
+        .resource_type(aws_sdk_ec2::types::ResourceType::Instance)
+        .tags(tag("powerpole:request", request.as_str()))
+        .tags(tag("powerpole:attempt", "1"))
+        .build();
+    // With a token that can be told from the card, too.
+    let theirs = stage
+        .ec2
+        .run_instances()
+        .client_token(format!("{request}-1"))
+        .image_id(images.images()[0].image_id().unwrap())
+        .min_count(1)
+        .max_count(1)
+        .tag_specifications(tags)
+        .send()
+        .await
+        .unwrap();
+    let theirs = theirs.instances()[0].instance_id().unwrap();
+    stage.click("U0CAROL", "approve", &request).await;
+    stage.tick().await;
+    let bastion = stage.bastion(&request).await;
+    assert_ne!(bastion.instance.as_str(), theirs);
+    assert_eq!(
+        stage.item(&request).await.instance,
+        Some(bastion.instance.clone())
+    );
+    // What control ends is its own as well.
+    let failed = bastion.failed_body("patch", "patch_failed");
+    bastion.clear(callback::FAILED, &failed).await;
+    stage.tick().await;
+    let mut instances = stage.instances().await;
+    instances.sort();
+    assert_eq!(instances, ["running", "terminated"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

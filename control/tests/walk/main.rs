@@ -9,9 +9,12 @@
 
 mod failures;
 mod fixture;
+mod forgeries;
 mod launches;
 mod ledger;
+mod members;
 mod path;
 mod process;
 mod races;
 mod rolls;
+mod tickets;

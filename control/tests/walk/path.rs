@@ -174,14 +174,14 @@ async fn only_slack_only_approvers_and_only_others_decide() {
             ),
             ("x-slack-signature", "v0=00"),
         ],
-        "command=%2Fpowerpole&user_id=U0ALICE&trigger_id=t".into(),
+        "command=%2Fpowerpole&user_id=U0ALICE&team_id=T0POWERPOLE&trigger_id=t".into(),
     )
     .await;
     assert_eq!(status, 401);
     let answer = stage
         .slack_says(
             "/slack/commands",
-            "command=%2Fpowerpole&user_id=U0MALLORY&trigger_id=t".into(),
+            "command=%2Fpowerpole&user_id=U0MALLORY&team_id=T0POWERPOLE&trigger_id=t".into(),
         )
         .await;
     assert_eq!(answer["response_type"], "ephemeral");
@@ -196,7 +196,7 @@ async fn only_slack_only_approvers_and_only_others_decide() {
 
     stage.click("U0CAROL", "deny", &request).await;
     let view = stage.slack.of("views.open").last().unwrap()["view"].clone();
-    let deny = serde_json::json!({"type": "view_submission", "user": {"id": "U0CAROL"},
+    let deny = serde_json::json!({"type": "view_submission", "user": {"id": "U0CAROL"}, "team": {"id": "T0POWERPOLE"},
         "view": {"callback_id": view["callback_id"], "private_metadata": view["private_metadata"],
             "state": {"values": {"reason": {"reason": {"value": "use the replica"}}}}}});
     assert_eq!(

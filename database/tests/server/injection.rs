@@ -163,7 +163,9 @@ async fn a_validly_signed_ticket_for_a_system_schema_or_a_wrong_name_is_refused_
                     other => other.as_sql(false),
                 })
                 .collect();
-            let input = format!("powerpole-ticket-v1\n{}\n", lines.join("\n"));
+            let mut lines = lines;
+            lines.insert(3, BASTION.to_owned());
+            let input = format!("powerpole-ticket-v2\n{}\n", lines.join("\n"));
             arguments[7] = hmac(input.as_bytes()).into();
             let answer = call(&mut grantor, "open_account", arguments).await;
             assert!(
@@ -179,7 +181,7 @@ async fn a_validly_signed_ticket_for_a_system_schema_or_a_wrong_name_is_refused_
             let mut far = server
                 .unsigned(&server.request().await, "alice", "READ", &["app_1"], beyond)
                 .await;
-            far = far.signed(&KEY);
+            far = far.signed(&KEY, BASTION.parse().unwrap());
             let answer = call(
                 &mut grantor,
                 "open_account",

@@ -9,9 +9,11 @@
 )]
 
 mod expiry;
+mod fuzz;
 mod injection;
 mod levels;
 mod replica;
 #[allow(unreachable_pub)]
 mod support;
 mod tickets;
+mod window;

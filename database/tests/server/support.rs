@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 pub const KEY: [u8; 32] = [42; 32];
 pub const GRANTOR: &str = "pp_test_grantor";
 pub const GRANTOR_PASSWORD: &str = "grantor-password-of-the-tests";
+/// Where the tests' bastion is, as the server sees it.
+pub const BASTION: &str = "127.0.0.3";
 pub const PASSWORD: &str = "q7Zt0vPb3mXw9LrKc2YsHd8N";
 
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -176,12 +178,23 @@ impl Server {
         format!("req-{:026}", micros * 100 + serial % 100)
     }
 
-    /// A ticket to open `account` in `app_1`.
+    /// A ticket for [`BASTION`] to open `account` in `app_1`.
     pub async fn ticket(&self, account: &str, level: &str, valid_s: u64) -> Ticket {
+        self.ticket_for(BASTION, account, level, valid_s).await
+    }
+
+    /// The same for a bastion elsewhere.
+    pub async fn ticket_for(
+        &self,
+        bastion: &str,
+        account: &str,
+        level: &str,
+        valid_s: u64,
+    ) -> Ticket {
         let request = self.request().await;
         self.unsigned(&request, account, level, &["app_1"], valid_s)
             .await
-            .signed(&KEY)
+            .signed(&KEY, bastion.parse().unwrap())
     }
 
     pub async fn unsigned(
@@ -311,7 +324,7 @@ pub fn code(error: &mysql_async::Error) -> String {
 
 /// Opens as `alice` from `from` and returns the ticket.
 pub async fn open(server: &Server, level: &str, from: &str) -> Ticket {
-    let ticket = server.ticket("alice", level, 600).await;
+    let ticket = server.ticket_for(from, "alice", level, 600).await;
     let mut grantor = server.grantor(from).await;
     call(
         &mut grantor,

@@ -67,7 +67,7 @@ async fn an_account_opens_renews_gets_its_deadline_and_closes() {
         let extension = server
             .unsigned(ticket.request.as_str(), "alice", "READ", &["app_1"], 900)
             .await
-            .signed_extension(&KEY);
+            .signed_extension(&KEY, BASTION.parse().unwrap());
         let extended = call(
             &mut grantor,
             "extend_account",
@@ -146,8 +146,8 @@ async fn a_ticket_changed_in_any_field_opens_nothing() {
             ("nonce", Box::new(|t| t.nonce.replace_range(0..1, "f"))),
             ("mac", Box::new(|t| flip_last(&mut t.mac))),
             ("key id", Box::new(|t| t.key_id = "k2".into())),
-            ("key", Box::new(|t| *t = t.clone().signed(&[43; 32]))),
-            ("purpose", Box::new(|t| *t = t.clone().signed_extension(&KEY))),
+            ("key", Box::new(|t| *t = t.clone().signed(&[43; 32], BASTION.parse().unwrap()))),
+            ("purpose", Box::new(|t| *t = t.clone().signed_extension(&KEY, BASTION.parse().unwrap()))),
         ];
         for (field, change) in changed {
             let mut forged = good.clone();
@@ -164,6 +164,55 @@ async fn a_ticket_changed_in_any_field_opens_nothing() {
     .await;
 }
 
+/// The attack: whoever has the grantor's credential and reads a handoff before its bastion does is there first.
+#[tokio::test]
+async fn a_good_ticket_opens_nothing_from_another_address_and_stays_its_bastions() {
+    on_each("stolen tickets", |server| async move {
+        let ticket = server.ticket("alice", "READ", 600).await;
+        let mut thief = server.grantor("127.0.0.4").await;
+        let arguments = open_arguments(&ticket, server.authentication());
+        let stolen = call(&mut thief, "open_account", arguments.clone()).await;
+        assert_eq!(stolen, Err("ticket_refused".into()), "{}", server.name);
+        for host in ["127.0.0.3", "127.0.0.4"] {
+            assert!(!server.exists("alice", host).await, "{host}");
+        }
+
+        let mut bastion = server.grantor(BASTION).await;
+        let opened = call(&mut bastion, "open_account", arguments).await.unwrap();
+        assert_eq!(opened["host"], BASTION, "the ticket was not spent");
+
+        // Nor does an extension work from elsewhere, even where the thief's address had an account of its own.
+        let extension = server
+            .unsigned(ticket.request.as_str(), "alice", "READ", &["app_1"], 900)
+            .await
+            .signed_extension(&KEY, BASTION.parse().unwrap());
+        let arguments = open_arguments(&extension, extension.not_after);
+        let stolen = call(&mut thief, "extend_account", arguments).await;
+        assert_eq!(stolen, Err("ticket_refused".into()), "{}", server.name);
+
+        let noted: Vec<(String, String, String)> = server
+            .owner()
+            .await
+            .exec(
+                "SELECT called, called_by, detail FROM powerpole.calls \
+                 WHERE request = ? AND outcome = 'ticket_refused' ORDER BY called DESC",
+                (ticket.request.as_str(),),
+            )
+            .await
+            .unwrap();
+        let called: Vec<&str> = noted.iter().map(|(called, ..)| called.as_str()).collect();
+        assert_eq!(called, ["open_account", "extend_account"]);
+        for (_, by, detail) in &noted {
+            assert_eq!(*by, format!("{GRANTOR}@127.0.0.4"));
+            assert!(detail.contains("127.0.0.4"), "{detail}");
+        }
+        call(&mut bastion, "close_account", own(&ticket))
+            .await
+            .unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_callers_clock_cannot_revive_a_ticket() {
     on_each("SET timestamp", |server| async move {
@@ -172,7 +221,7 @@ async fn a_callers_clock_cannot_revive_a_ticket() {
             .unsigned(&request, "alice", "READ", &["app_1"], 0)
             .await;
         old.not_after -= 100;
-        let old = old.signed(&KEY);
+        let old = old.signed(&KEY, BASTION.parse().unwrap());
         for set in [
             "SET timestamp = 1700000000",
             "SET time_zone = '+13:00'",
@@ -221,7 +270,7 @@ async fn another_address_or_ticket_touches_nothing() {
             open_arguments(&ticket, server.authentication()),
         )
         .await;
-        assert_eq!(replayed, Err("ticket_used".into()));
+        assert_eq!(replayed, Err("ticket_refused".into()));
         let mut here = server.grantor("127.0.0.3").await;
         let mut wrong_nonce = own(&ticket);
         wrong_nonce[1] = "00000000000000000000000000000000".into();
@@ -434,7 +483,7 @@ async fn a_key_is_rotated_while_both_are_valid_and_the_old_one_ends() {
                 .unsigned(&request, "alice", "READ", &["app_1"], 600)
                 .await;
             ticket.key_id = key_id.into();
-            let ticket = ticket.signed(&key);
+            let ticket = ticket.signed(&key, BASTION.parse().unwrap());
             let arguments = open_arguments(&ticket, server.authentication());
             call(&mut grantor, "open_account", arguments).await.unwrap();
             call(&mut grantor, "close_account", own(&ticket))
@@ -463,7 +512,7 @@ async fn a_key_is_rotated_while_both_are_valid_and_the_old_one_ends() {
 async fn a_newer_installation_is_left_alone() {
     on_each("downgrade", |server| async move {
         let mut owner = server.owner().await;
-        let set = |version| {
+        let set = |version: &str| {
             format!("UPDATE powerpole.settings SET value = '{version}' WHERE name = 'version'")
         };
         owner.query_drop(set("99")).await.unwrap();
@@ -486,7 +535,8 @@ async fn a_newer_installation_is_left_alone() {
             .await
             .unwrap()
             .unwrap();
-        owner.query_drop(set("1")).await.unwrap();
+        let current = powerpole_database::SCHEMA_VERSION.to_string();
+        owner.query_drop(set(&current)).await.unwrap();
         assert_eq!(
             (refused.as_deref(), stamped.as_str()),
             (Some("downgrade_refused"), "99")

@@ -1,4 +1,5 @@
-//! What moto's RunInstances lacks: the client token's promise, and the limit of the user data.
+//! What moto's RunInstances lacks: the client token's promise, and the limit of the user data; and DescribeInstances by
+//! that token.
 //!
 //! A token with its first answer is on disk before the caller hears of it, so a repetition after a lost
 //! answer, or after a restart of the stage's endpoint, gives the same reservation. One launch runs at a
@@ -114,6 +115,39 @@ impl Launches {
         Ok(Ok(answer.map(full)))
     }
 
+    /// A DescribeInstances call in moto's words, where it asks by client token: a filter of the ids that were launched so.
+    pub(crate) async fn by_token(&self, body: Bytes, form: &[(String, String)]) -> Bytes {
+        let filters: Vec<&str> = form
+            .iter()
+            .filter(|(_, value)| value == "client-token")
+            .filter_map(|(key, _)| key.strip_suffix(".Name"))
+            .collect();
+        if filters.is_empty() {
+            return body;
+        }
+        let known = self.known.lock().await;
+        let mut asked = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in form {
+            let filter = filters.iter().find(|filter| {
+                key.strip_prefix(*filter)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            });
+            match filter {
+                None => asked.append_pair(key, value),
+                Some(_) if key.ends_with(".Name") => asked.append_pair(key, "instance-id"),
+                // A token that launched nothing becomes an id that no instance has.
+                Some(_) => asked.append_pair(
+                    key,
+                    known
+                        .get(value)
+                        .and_then(|launch| instance_id(&launch.answer))
+                        .unwrap_or("none"),
+                ),
+            };
+        }
+        asked.finish().into()
+    }
+
     fn keep(&self, known: &BTreeMap<String, Launch>) -> Result<(), LaunchError> {
         let Some(path) = &self.path else {
             return Ok(());
@@ -127,6 +161,12 @@ impl Launches {
         std::fs::write(&next, bytes).map_err(failed)?;
         std::fs::rename(&next, path).map_err(failed)
     }
+}
+
+/// The instance of a launch's answer; a launch with a token is of one instance here.
+fn instance_id(answer: &str) -> Option<&str> {
+    let (_, rest) = answer.split_once("<instanceId>")?;
+    rest.split_once("</instanceId>").map(|(id, _)| id)
 }
 
 /// What EC2 refuses and moto takes.
@@ -193,6 +233,36 @@ mod tests {
             judge(&form(&[("UserData", &above)])).unwrap_err().code,
             "InvalidParameterValue"
         );
+    }
+
+    #[tokio::test]
+    async fn a_client_token_is_asked_for_by_the_id_that_it_launched() {
+        let launches = Launches::open(None).unwrap();
+        let launch = Launch {
+            parameters: String::new(),
+            answer: "<a><instanceId>i-1</instanceId></a>".to_owned(),
+        };
+        launches.known.lock().await.insert("t 1".to_owned(), launch);
+        let asked = form(&[
+            ("Action", "DescribeInstances"),
+            ("Filter.1.Name", "client-token"),
+            ("Filter.1.Value.1", "t 1"),
+            ("Filter.1.Value.2", "t2"),
+            ("Filter.10.Name", "tag:x"),
+            ("Filter.10.Value.1", "t 1"),
+        ]);
+        let said = launches
+            .by_token(Bytes::from_static(b"as it came"), &asked)
+            .await;
+        assert_eq!(
+            said,
+            "Action=DescribeInstances&Filter.1.Name=instance-id&Filter.1.Value.1=i-1&Filter.1.Value.2=none\
+             &Filter.10.Name=tag%3Ax&Filter.10.Value.1=t+1"
+        );
+        let plain = launches
+            .by_token(Bytes::from_static(b"as it came"), &form(&[("A", "1")]))
+            .await;
+        assert_eq!(plain, "as it came");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod documents;
 mod faults;
 mod journal;
+mod kms;
 mod launches;
 mod locks;
 mod logs;
@@ -90,6 +91,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             gateway_address: gateway_address.clone(),
             standard_documents: args.documents,
         },
+        kms: kms::Kms::default(),
         faults: faults::Faults::default(),
         journal: journal::Journal::default(),
         secret_deletion_delay: Duration::from_millis(args.secret_deletion_delay_ms),

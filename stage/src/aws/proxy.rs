@@ -6,6 +6,7 @@ use super::{
     clock,
     faults::{Action, Faults},
     journal::Journal,
+    kms::Kms,
     launches::{LaunchError, Launches},
     locks, logs, people, secrets,
     sessions::Sessions,
@@ -31,6 +32,7 @@ pub(crate) struct Endpoint {
     pub(crate) upstream: Upstream,
     pub(crate) launches: Launches,
     pub(crate) sessions: Sessions,
+    pub(crate) kms: Kms,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     pub(crate) secret_deletion_delay: Duration,
@@ -159,6 +161,13 @@ impl Endpoint {
                     .await?
                     .into())
             }
+            ("ec2", "DescribeInstances") => {
+                let body = self
+                    .launches
+                    .by_token(body.clone(), &call::form(&body))
+                    .await;
+                self.forward(parts, body).await
+            }
             ("sts", "GetCallerIdentity") => {
                 match call.access_key.as_deref().and_then(people::principal) {
                     Some(who) => Ok(Outcome::Answer(caller_identity(&who))),
@@ -169,6 +178,10 @@ impl Endpoint {
                 let answer = self.sessions.answer(&self.upstream, call, &body).await?;
                 Ok(answer.map(|value| json(&value)).into())
             }
+            ("kms", operation) => match self.kms.answer(&self.upstream, operation, &body).await? {
+                Some(answer) => Ok(answer.map(|value| json(&value)).into()),
+                None => self.forward(parts, body).await,
+            },
             ("logs", "PutLogEvents") => self.put_log_events(parts, body).await,
             ("secretsmanager", "DeleteSecret") => {
                 let delay = self.secret_deletion_delay;

@@ -39,7 +39,7 @@ async fn story(
     let mut clock = Clock::start();
 
     headline("1. Alice asks in Slack, Bob approves");
-    let reason = "Look into order 42 for a customer";
+    let reason = "Look into order 1003 for a customer";
     let form = Form {
         cluster: "orders-prod",
         level: "READ",
@@ -166,7 +166,10 @@ async fn story(
     clock.done("receipt in the approval's thread; the DM with the password was overwritten");
 
     headline("6. An auditor verifies it, without any secret of ours");
-    let dir = out.map_or_else(|| running.files.dir.join("evidence"), Path::to_owned);
+    let dir = out.map_or_else(
+        || running.files.dir.join(format!("evidence-{request}")),
+        Path::to_owned,
+    );
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
     let powerpole = running.files.binary("powerpole");
     export(&powerpole, &request, &dir, &running.environment(AUDITOR)).await?;
@@ -229,9 +232,10 @@ async fn story(
     ));
     line(&format!("the whole story:  {:.0} s", clock.total()));
     if let Some(out) = out {
+        line("The evidence stays. To verify it once more, also when the stage is gone:");
         line(&format!(
-            "The evidence is in {}: powerpole verify {}",
-            out.display(),
+            "{} verify {}",
+            running.files.clone.join(".stage/bin/powerpole").display(),
             out.display()
         ));
     }

@@ -5,21 +5,25 @@ use crate::journey::{Item, Ledger};
 use crate::supervisor::{ANCHOR_BUCKET, AUDITOR, Running};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+/// Who may approve on the stage.
+const APPROVERS: [&str; 3] = ["bob", "carol", "dave"];
 /// Of a line under an event's time.
 const EVENT_WIDTH: usize = 68;
 
-/// Guides through the job until Ctrl-C.
-pub(crate) async fn play(running: &Running) -> anyhow::Result<()> {
+/// Guides through the job until Ctrl-C. Evidence goes below `out`, or else into the stage's folder.
+pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Result<()> {
     running.write_environments()?;
     headline("The stage is up. Now you do the main job.");
     for text in instructions(running).lines() {
         line(text);
     }
     headline("What happens (Ctrl-C takes everything down)");
-    line("Nothing yet: nobody has asked.");
-    follow(running).await
+    line("Nothing yet: nobody has asked. Everything begins on the page:");
+    line(&format!("  {}", running.page_url()));
+    follow(running, out.unwrap_or(&running.files.dir)).await
 }
 
 /// The line that makes a shell a person's.
@@ -34,45 +38,37 @@ fn instructions(running: &Running) -> String {
     let [alice, mallory] = ["alice", "mallory"].map(|person| become_line(running, person));
     format!(
         "\
-A page on this machine stands in for Slack. Open it in a browser:
-
-    {page}
-
-(From another machine: ssh -L {port}:127.0.0.1:{port} root@this-machine.)
+A page stands in for Slack. Open it in a browser: {page}
+(From another machine first: ssh -L {port}:127.0.0.1:{port} root@this-machine.)
 
 1. Ask. You act as alice. Press \"New request\", or type /powerpole. Choose
    Orders (MySQL 9.7), READ, the schema orders under it, 5 min; say why.
 2. Approve. Act as bob (top left), open #db-approvals, press Approve.
-3. Read. Act as alice again and open the direct messages with PowerPole. In
-   about 5 seconds there is a session line, a mysql line and a password.
-   (The link beside them is AWS's own console; it knows no local stage.)
-4. Log in. In a second terminal of this machine, as root, become alice:
-
-    {alice}
-
-   and paste the session line. It is the real AWS CLI; you get a shell.
+3. Read. As alice again open the direct messages with PowerPole: in about 5
+   seconds there is a session line, a mysql line and a password.
+4. Log in. In a second terminal here, as root, paste this and then that line:
+     {alice}
 5. Query. There paste the mysql line, then the password (nothing shows):
-
-    SELECT * FROM orders.orders LIMIT 5;
-    DELETE FROM orders.orders;
-
-   The second is refused by the database: you asked for READ.
-6. See a refusal. In a third terminal become mallory:
-
-    {mallory}
-
-   and paste alice's session line. No shell, and the attempt is recorded.
-7. Be cut off. Warnings come one minute and half a minute before the end, on
-   the terminal and in Slack; then everything ends. Or press \"Finish now\"
-   in the message.
-8. Verify. When it is over, the lines to type appear below."
+     SELECT * FROM orders.orders LIMIT 5;
+     DELETE FROM orders.orders;   -- refused by the database: this is READ
+6. See a refusal. In a third terminal paste this, then alice's session line:
+     {mallory}
+7. Be cut off, after warnings on the terminal and in Slack. Or press
+   \"Finish now\" in the message. Then the lines to verify it appear here."
     )
 }
 
+/// What was said of a request so far.
+#[derive(Default)]
+struct Told {
+    state: String,
+    sentence: String,
+}
+
 /// Says every change of every request.
-async fn follow(running: &Running) -> anyhow::Result<()> {
+async fn follow(running: &Running, evidence: &Path) -> anyhow::Result<()> {
     let ledger = Ledger::at(&running.aws_url());
-    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Told> = BTreeMap::new();
     loop {
         let mut items = ledger.items().await?;
         items.sort_by(|one, other| one.request().cmp(other.request()));
@@ -81,48 +77,58 @@ async fn follow(running: &Running) -> anyhow::Result<()> {
                 "" => item.state(),
                 _ => "GONE",
             };
-            let before = seen.insert(item.request().to_owned(), state.to_owned());
-            if before.as_deref() == Some(state) {
+            let told = seen.entry(item.request().to_owned()).or_default();
+            if told.state == state {
                 continue;
             }
-            if before.is_none() {
-                event(&format!("{}:", item.request()));
-            }
             // An end that came at once with the instance's is told as the end first.
-            if state == "GONE" && !matches!(before.as_deref(), Some("CLOSED" | "FAILED")) {
-                tell(running, &item, item.state());
+            if state == "GONE" && !matches!(told.state.as_str(), "CLOSED" | "FAILED") {
+                tell(running, evidence, &item, item.state(), told);
             }
-            tell(running, &item, state);
+            tell(running, evidence, &item, state, told);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-fn tell(running: &Running, item: &Item, state: &str) {
-    event(&sentence(item, state));
+/// Two states may have one sentence: it is said once.
+fn tell(running: &Running, evidence: &Path, item: &Item, state: &str, told: &mut Told) {
+    state.clone_into(&mut told.state);
+    let sentence = sentence(item, state);
+    if told.sentence == sentence {
+        return;
+    }
+    event(&format!("{}: {sentence}", item.request()));
+    told.sentence = sentence;
     if state == "CLOSED" {
-        let request = item.request();
-        for text in [
-            "",
-            "Verify it as an auditor, who has no secret of ours:",
-            "",
-            &format!("    {}", become_line(running, AUDITOR)),
-            &format!("    powerpole export {request} --out evidence"),
-            "    powerpole verify evidence",
-            "",
-            "Within half a minute the roll of all requests names it, too:",
-            "",
-            &format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb"),
-            "",
-            "Then drop a line of the evidence, and verify again:",
-            "",
-            "    sed -i 5d evidence/LINES.jsonl",
-            "    powerpole verify evidence",
-            "",
-        ] {
-            line(text);
+        for text in verify_lines(running, evidence, item.request()) {
+            line(&text);
         }
     }
+}
+
+/// What an auditor types, each line as it stands.
+fn verify_lines(running: &Running, evidence: &Path, request: &str) -> Vec<String> {
+    let folder = evidence.join(format!("evidence-{request}"));
+    let folder = folder.display();
+    vec![
+        String::new(),
+        "Verify it as an auditor, who has no secret of ours:".to_owned(),
+        String::new(),
+        format!("    {}", become_line(running, AUDITOR)),
+        format!("    powerpole export {request} --out {folder} &&"),
+        format!("    powerpole verify {folder}"),
+        String::new(),
+        "Within half a minute the roll of all requests names it, too:".to_owned(),
+        String::new(),
+        format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb"),
+        String::new(),
+        "Then drop a line of the evidence, and verify again:".to_owned(),
+        String::new(),
+        format!("    sed -i 5d {folder}/LINES.jsonl &&"),
+        format!("    powerpole verify {folder}"),
+        String::new(),
+    ]
 }
 
 fn event(text: &str) {
@@ -137,9 +143,10 @@ fn sentence(item: &Item, state: &str) -> String {
     let who = item.text("account");
     match state {
         "REQUESTED" => format!(
-            "{who} asks for {} on {}. Approve it as bob, carol or dave.",
+            "{who} asks for {} on {}. Approve it as {}.",
             item.text("level"),
-            item.text("cluster")
+            item.text("cluster"),
+            approvers(item.text("operator"))
         ),
         "APPROVED" | "LAUNCHING" => format!("Approved by {}.", item.text("approver")),
         "BOOTING" => format!(
@@ -168,7 +175,11 @@ fn sentence(item: &Item, state: &str) -> String {
             },
         ),
         "GONE" => format!("{} is terminated.", item.text("instance")),
-        "DENIED" => format!("Denied: {}", item.text("denial")),
+        "DENIED" => format!(
+            "Denied by {}: {}",
+            item.text("approver"),
+            item.text("denial")
+        ),
         "LAPSED" => "Lapsed: nobody decided in time.".to_owned(),
         "FAILED" => format!(
             "Failed at {}: {}",
@@ -179,9 +190,29 @@ fn sentence(item: &Item, state: &str) -> String {
     }
 }
 
+/// Who may approve: nobody their own request.
+fn approvers(operator: &str) -> String {
+    let own = operator.split('@').next().unwrap_or_default();
+    let mut names = APPROVERS.into_iter().filter(|name| *name != own);
+    let last = names.next_back().unwrap_or_default();
+    let others: Vec<&str> = names.collect();
+    format!("{} or {last}", others.join(", "))
+}
+
 fn clock_time(text: &str) -> String {
     match text.parse::<Timestamp>() {
         Ok(at) => at.strftime("%H:%M:%S").to_string(),
         Err(_) => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_approve_their_own_request() {
+        assert_eq!(approvers("alice@example.com"), "bob, carol or dave");
+        assert_eq!(approvers("bob@example.com"), "carol or dave");
     }
 }

@@ -10,7 +10,8 @@ mod tamper;
 pub(crate) use left::owner_query;
 
 use crate::supervisor::{Running, Times};
-use std::path::PathBuf;
+use anyhow::{Context as _, bail, ensure};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,7 +24,8 @@ pub(crate) struct Args {
     /// Without hands: ask, approve, log in, be cut off, verify, with a window of 90 seconds.
     #[arg(long)]
     auto: bool,
-    /// Keep LINES.jsonl, LEDGER.json and ANCHORS.jsonl here, and pictures of the workspace page (with `--auto`).
+    /// An empty or new folder for the evidence: LINES.jsonl, LEDGER.json and ANCHORS.jsonl, and pictures of the workspace
+    /// page, with `--auto`; by hand one folder a request.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -56,6 +58,8 @@ impl Interrupts {
 
 /// Runs the demo and takes the stage down, whatever happened.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    crate::supervisor::needs_root("the demo")?;
+    let out = args.out.as_deref().map(usable).transpose()?;
     let mut interrupts = Interrupts::listen()?;
     narrator::headline("Bringing the stage up");
     let times = Times::demo();
@@ -70,9 +74,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let play = async {
         if args.auto {
-            auto::play(&running, args.out.as_deref()).await
+            auto::play(&running, out.as_deref()).await
         } else {
-            hand::play(&running).await
+            hand::play(&running, out.as_deref()).await
         }
     };
     let outcome = tokio::select! {
@@ -97,4 +101,44 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// The folder for the evidence, if it can be one: what is there already is never mixed with it.
+fn usable(out: &Path) -> anyhow::Result<PathBuf> {
+    let out = std::path::absolute(out).with_context(|| format!("finding {}", out.display()))?;
+    match std::fs::read_dir(&out) {
+        Ok(mut entries) => ensure!(
+            entries.next().is_none(),
+            "OUT={} is not empty, and evidence is never written beside other files. Name a folder that is empty or not \
+             there yet. Nothing was brought up",
+            out.display()
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => bail!(
+            "OUT={} cannot be used: {error}. Name a folder that is empty or not there yet. Nothing was brought up",
+            out.display()
+        ),
+    }
+    Ok(out)
+}
+
 const NOTHING_LEFT: &str = "Nothing is left but the folder .stage and the caches.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_goes_to_an_empty_or_a_new_folder_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, full) = (dir.path().join("new"), dir.path().join("full"));
+        assert_eq!(usable(&new).unwrap(), new);
+        assert!(!new.exists(), "asking makes nothing");
+        std::fs::create_dir(&full).unwrap();
+        assert_eq!(usable(&full).unwrap(), full);
+        std::fs::write(full.join("a"), "x").unwrap();
+        for bad in [full.clone(), full.join("a")] {
+            let said = usable(&bad).unwrap_err().to_string();
+            assert!(said.contains(&*bad.to_string_lossy()), "{said}");
+            assert!(said.contains("empty or not there yet"), "{said}");
+        }
+    }
+}

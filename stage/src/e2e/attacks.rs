@@ -78,10 +78,87 @@ const FROM_THE_SHELL: &[Attack] = &[
         "udp-refused=0",
     ),
     attack(
+        "no signal to, no memory and no trace of anybody else's process",
+        "python3 -c 'import os, ctypes as c
+l = c.CDLL(None); mine = os.getuid(); hit = []
+for p in range(1, 3000):
+  try: theirs = os.stat(f\"/proc/{p}\").st_uid != mine
+  except OSError: theirs = True
+  if not theirs: continue
+  try: os.kill(p, 0); hit.append((p, \"signal\"))
+  except OSError: pass
+  for f in (\"mem\", \"environ\", \"maps\", \"fd\", \"root\"):
+    try: os.listdir(f\"/proc/{p}/{f}\") if f in (\"fd\", \"root\") else open(f\"/proc/{p}/{f}\", \"rb\").read(1); hit.append((p, f))
+    except OSError: pass
+  if l.ptrace(16, p, 0, 0) == 0 or l.ptrace(0x4206, p, 0, 0) == 0: hit.append((p, \"trace\"))
+print(\"hit\" + \"s\", hit)'",
+        "hits []",
+        "hits [(",
+    ),
+    attack(
+        "no tracing of one's own processes either, and no core of them",
+        "python3 -c 'import os, ctypes as c, time
+l = c.CDLL(None); p = os.fork()
+if p == 0: time.sleep(5); os._exit(0)
+print(\"trac\" + \"ed\", l.ptrace(16, p, 0, 0)); os.kill(p, 9)'; ulimit -Hc | sed s/^/core=/",
+        "core=0",
+        "traced 0",
+    ),
+    attack(
+        "no abstract socket answers",
+        "python3 -c 'import socket
+names = {l.split()[-1] for l in open(\"/proc/net/unix\") if \" @\" in l}; got = []
+for n in names:
+  for t in (1, 2, 5):
+    s = socket.socket(1, t); s.settimeout(1)
+    try: s.connect(\"\\0\" + n[1:]); got.append(n)
+    except (OSError, ValueError): pass
+print(\"abstr\" + \"act\", got)'",
+        "abstract []",
+        "abstract ['",
+    ),
+    attack(
+        "no other port of the loopback, whoever listens there",
+        "python3 -c 'import socket
+ports = {22, 53, 80, 443, 3307, 5355, 8080} | {int(l.split()[1].split(\":\")[1], 16) for f in (\"tcp\", \"tcp6\") for l in open(f\"/proc/net/{f}\") if \":\" in l.split()[1]}
+got = []
+for a in (\"127.0.0.1\", \"127.0.0.2\", \"::1\"):
+  for p in sorted(ports | {3306}):
+    s = socket.socket(10 if \":\" in a else 2); s.settimeout(0.3)
+    try: s.connect((a, p)); got.append((a, p))
+    except OSError: pass
+    s.close()
+print(\"reach\" + \"able\", got)'",
+        "reachable [('127.0.0.1', 3306)]",
+        "reachable []",
+    ),
+    attack(
+        "nothing runs later: no at, cron, user manager or linger",
+        "echo 'touch /tmp/later' | at now; echo 'touch /tmp/later' | batch; echo '* * * * * touch /tmp/later' | crontab -; \
+         systemctl --user start x; loginctl enable-linger; ls -A /var/spool/cron /var/spool/at /var/lib/systemd/linger 2>/dev/null | grep -v : | wc -l | sed s/^/left=/; \
+         (echo x >/var/spool/cron/operator || echo x >/var/lib/systemd/linger/operator) 2>/dev/null && echo wro''te",
+        "left=0",
+        "wrote",
+    ),
+    attack(
+        "no shared memory, queue or key that would outlive the login",
+        "python3 -c 'import ctypes as c
+l = c.CDLL(None)
+print(\"ke\" + \"ys\", l.syscall(248, b\"user\", b\"n\", b\"v\", 1, -3) >= 0, l.syscall(250, 0, -3, 1) >= 0)'; ls -A /dev/shm /dev/mqueue 2>/dev/null | wc -l | sed s/^/shared=/",
+        "shared=0",
+        "keys True",
+    ),
+    attack(
+        "a full home is the operator's own trouble",
+        "head -c 1200M /dev/zero >~/fill 2>/dev/null || echo full-$((40+2)); rm -f ~/fill; df --output=pcent / | tail -1",
+        "full-42",
+        "100%",
+    ),
+    attack(
         "no namespace, mount, device, ptrace or kernel interface",
-        "unshare -Ur echo in-side 2>/dev/null; unshare -n echo in-side 2>/dev/null; mknod ~/n c 1 3 2>/dev/null && echo in-side; \
+        "unshare -Ur echo in-side 2>/dev/null; unshare -Urn echo in-side 2>/dev/null; unshare -n echo in-side 2>/dev/null; mknod ~/n c 1 3 2>/dev/null && echo in-side; \
          mount -t tmpfs x /mnt 2>/dev/null && echo in-side; echo x >/proc/sysrq-trigger; echo x >/dev/kmsg; \
-         python3 -c 'import ctypes as c; l=c.CDLL(None); print(\"calls\", [n for n in (101,165,175,246,250,298,304,308,310,311,321,323,425,438) if l.syscall(n,0,0,0,0,0,0) >= 0])'",
+         python3 -c 'import ctypes as c; l=c.CDLL(None); print(\"calls\", [n for n in (101,165,175,246,250,298,300,304,308,310,311,321,323,425,438) if l.syscall(n,0,0,0,0,0,0) >= 0])'",
         "calls []",
         "\nin-side",
     ),
@@ -181,33 +258,6 @@ pub(super) async fn an_operators_attacks_come_to_nothing(scene: Arc<Scene>) -> a
     let verdict = scene.verdict(&open.request).await?;
     ensure!(verdict.verdict == "VALID", "{}", verdict.text);
     secrets_are_nowhere(&scene, &open)
-}
-
-pub(super) async fn a_port_session_ends_the_bastion_and_reaches_no_database(
-    scene: Arc<Scene>,
-) -> anyhow::Result<()> {
-    let open = scene.open("orders-prod", "READ", 600).await?;
-    let line = format!(
-        "aws ssm start-session --target {} --document-name AWS-StartPortForwardingSessionToRemoteHost \
-         --parameters host=169.254.169.254,portNumber=80,localPortNumber=0",
-        open.instance
-    );
-    let mut session = Login::open(&line, scene.environment(MALLORY))?;
-    let item = scene.closed(&open.request, CLOSING).await?;
-    ensure!(
-        item.text("close_reason") == "intrusion",
-        "{:?}",
-        item.json()
-    );
-    ensure!(
-        item.is("sealed") && item.is("account_gone"),
-        "{:?}",
-        item.json()
-    );
-    session.ended(SOON).await?;
-    let verdict = scene.verdict(&open.request).await?;
-    ensure!(verdict.verdict == "VALID", "{}", verdict.text);
-    Ok(())
 }
 
 async fn by_document(

@@ -55,7 +55,7 @@ pub(super) async fn a_machine_destroyed_without_warning_leaves_no_account_and_no
     // Long enough for a checkpoint to be shipped and anchored.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let host = scene.address(&open.request).await?;
-    let destroyed = tokio::process::Command::new(std::env::current_exe()?)
+    let destroyed = tokio::process::Command::new(crate::hub::own_program())
         .args([
             "host",
             "destroy",

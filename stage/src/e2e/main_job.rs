@@ -1,8 +1,9 @@
 //! The main job, and what an operator may try to leave behind.
 
-use super::scene::{ALICE, CLOSING, MALLORY, SOON, Scene};
-use crate::journey::Login;
+use super::scene::{ALICE, CLOSING, Line, MALLORY, SOON, Scene};
+use crate::journey::{Login, Verdict};
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +90,7 @@ pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> an
         "{}",
         verdict.text
     );
+    statements_are_of_login_1(&scene, &open.request, &verdict)?;
     let dir = scene.dir.join("evidence").join(&open.request);
     for file in ["LINES.jsonl", "LEDGER.json", "ANCHORS.jsonl"] {
         let text =
@@ -98,6 +100,37 @@ pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> an
             "the password is in {file}"
         );
     }
+    Ok(())
+}
+
+/// Every statement and its result carry the login's number, and the verifier counts them under that login.
+fn statements_are_of_login_1(
+    scene: &Scene,
+    request: &str,
+    verdict: &Verdict,
+) -> anyhow::Result<()> {
+    let lines = scene.lines(request)?;
+    let of_kind =
+        |wanted: &str| -> Vec<&Line> { lines.iter().filter(|line| line.kind == wanted).collect() };
+    for kind in ["q", "a"] {
+        let of_kind = of_kind(kind);
+        ensure!(of_kind.len() >= 3, "only {} of kind {kind}", of_kind.len());
+        ensure!(
+            of_kind.iter().all(|line| line.session == 1),
+            "{kind}: {of_kind:?}"
+        );
+    }
+    let recorded = of_kind("q").len() as u64;
+    let sessions = verdict.json.get("sessions").and_then(Value::as_array);
+    let counted: Vec<_> = sessions
+        .into_iter()
+        .flatten()
+        .map(|session| (session["session"].as_u64(), session["statements"].as_u64()))
+        .collect();
+    ensure!(
+        counted == [(Some(1), Some(recorded))],
+        "{counted:?} and {recorded} statements"
+    );
     Ok(())
 }
 

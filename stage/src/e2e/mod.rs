@@ -7,8 +7,11 @@ mod crashes;
 mod decisions;
 mod failures;
 mod main_job;
+mod rogues;
 mod rolls;
 mod scene;
+mod secrets;
+mod stubborn;
 
 use crate::supervisor::{Running, Times, say};
 use anyhow::Context as _;
@@ -33,9 +36,9 @@ pub(crate) struct Args {
     /// The stage's name; by default one that no other run has.
     #[arg(long)]
     name: Option<String>,
-    /// Only cases whose name contains this.
+    /// Only cases whose name contains this; may be given several times.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// List the cases and run none.
     #[arg(long)]
     list: bool,
@@ -67,7 +70,10 @@ fn cases() -> Vec<Case> {
         beside crashes::a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed;
         beside crashes::a_machine_destroyed_without_warning_leaves_no_account_and_no_valid_verdict;
         beside attacks::an_operators_attacks_come_to_nothing;
-        beside attacks::a_port_session_ends_the_bastion_and_reaches_no_database;
+        beside rogues::control_cuts_off_whoever_keeps_it_waiting_and_serves_the_others;
+        beside rogues::a_port_session_is_refused_before_its_worker_runs_and_the_bastion_goes_on;
+        beside rogues::lines_that_a_neighbour_writes_into_anothers_stream_change_no_verdict;
+        beside secrets::no_process_and_no_log_shows_one_while_a_session_is_open;
         beside failures::a_handoff_that_is_gone_aborts_and_alarms;
         beside main_job::from_the_request_to_a_valid_verdict;
         beside main_job::write_access_on_mariadb;
@@ -80,6 +86,7 @@ fn cases() -> Vec<Case> {
         beside rolls::a_request_that_vanishes_from_the_ledger_is_missed;
         beside decisions::one_approval_wins_however_many_click;
         beside decisions::a_bad_form_is_refused_field_by_field;
+        alone stubborn::a_query_that_cannot_be_killed_costs_no_seal;
         alone failures::an_event_scheduler_that_is_off_opens_no_account;
         alone failures::a_patch_that_fails_fails_the_request_with_its_reason;
         alone crashes::control_killed_before_and_after_run_instances_launches_once;
@@ -92,9 +99,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let chosen: Vec<Case> = cases()
         .into_iter()
         .filter(|case| {
-            args.only
-                .as_ref()
-                .is_none_or(|only| case.name.contains(only.as_str()))
+            args.only.is_empty() || args.only.iter().any(|only| case.name.contains(only))
         })
         .collect();
     if args.list {

@@ -2,9 +2,12 @@
 
 use crate::demo::owner_query;
 use crate::hub::Process;
-use crate::journey::{Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify};
+use crate::journey::{
+    Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify, verify_strictly,
+};
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -45,6 +48,19 @@ pub(super) struct Open {
     pub(super) instance: String,
     /// What the DM gave.
     pub(super) delivered: Delivered,
+}
+
+/// One record, as an exported line holds it.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Its kind's letter.
+    pub(super) kind: String,
+    /// The login's number.
+    pub(super) session: u64,
+    /// Its payload.
+    pub(super) payload: String,
+    /// The line itself.
+    pub(super) text: String,
 }
 
 pub(super) const ALICE: Person = PEOPLE[0];
@@ -120,9 +136,14 @@ impl Scene {
             .approve(BOB, &request)
             .await
             .context("approving in Slack")?;
+        self.opened(&request, BOOT).await
+    }
+
+    /// Waits for the DM of a request that was approved.
+    pub(super) async fn opened(&self, request: &str, limit: Duration) -> anyhow::Result<Open> {
         let item = self
             .ledger
-            .until(&request, "READY", BOOT, |item| {
+            .until(request, "READY", limit, |item| {
                 matches!(item.state(), "READY" | "FAILED")
             })
             .await?;
@@ -132,9 +153,9 @@ impl Scene {
             item.text("failed_step"),
             item.text("failed_message")
         );
-        let delivered = self.slack.delivered(&request, SOON).await?;
+        let delivered = self.slack.delivered(request, SOON).await?;
         Ok(Open {
-            request,
+            request: request.to_owned(),
             instance: item.text("instance").to_owned(),
             delivered,
         })
@@ -200,10 +221,35 @@ impl Scene {
 
     /// Exports and verifies.
     pub(super) async fn verdict(&self, request: &str) -> anyhow::Result<Verdict> {
+        self.export(request, request).await?;
         let dir = self.dir.join("evidence").join(request);
-        std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        export(&self.powerpole, request, &dir, self.environment(ALICE)).await?;
         verify(&self.powerpole, &dir).await
+    }
+
+    /// The exit code of a strict look at what was exported for the verdict.
+    pub(super) async fn strict_code(&self, request: &str) -> anyhow::Result<i32> {
+        verify_strictly(&self.powerpole, &self.dir.join("evidence").join(request)).await
+    }
+
+    /// The records that are there now, of a request that may be open.
+    pub(super) async fn early_lines(&self, request: &str) -> anyhow::Result<Vec<Line>> {
+        let name = format!("{request}.early");
+        self.export(request, &name).await?;
+        self.lines(&name)
+    }
+
+    async fn export(&self, request: &str, name: &str) -> anyhow::Result<()> {
+        let dir = self.dir.join("evidence").join(name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        export(&self.powerpole, request, &dir, self.environment(ALICE)).await
+    }
+
+    /// The records of what was exported for the verdict.
+    pub(super) fn lines(&self, request: &str) -> anyhow::Result<Vec<Line>> {
+        let file = self.dir.join("evidence").join(request).join("LINES.jsonl");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("reading {}", file.display()))?;
+        Ok(text.lines().filter_map(Line::parse).collect())
     }
 
     /// Checks the rolls against the ledger.
@@ -330,5 +376,23 @@ impl Scene {
                     line.starts_with(begins)
                 })
             })
+    }
+}
+
+impl Line {
+    fn parse(exported: &str) -> Option<Self> {
+        use base64::Engine as _;
+        let event: Value = serde_json::from_str(exported).ok()?;
+        let text = event.get("message")?.as_str()?;
+        let line: Value = serde_json::from_str(text).ok()?;
+        let payload = base64::engine::general_purpose::STANDARD
+            .decode(line.get("d")?.as_str()?)
+            .ok()?;
+        Some(Self {
+            kind: line.get("k")?.as_str()?.to_owned(),
+            session: line.get("n")?.as_u64()?,
+            payload: String::from_utf8_lossy(&payload).into_owned(),
+            text: text.to_owned(),
+        })
     }
 }

@@ -21,6 +21,8 @@ const JOIN: &str =
 /// What a bastion needs beyond nspawn's usual set: nftables in its own network namespace, and locked memory for keys (nspawn's
 /// system call filter refuses mlock without it). Mount namespaces, setuid and systemd's sandboxing work with the usual set.
 const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_IPC_LOCK";
+/// A real machine's root may have the kernel ask before a program is executed; nspawn's filter refuses that.
+const SYSTEM_CALLS: &str = "fanotify_init fanotify_mark";
 
 /// Passed to the machine's systemd: its journal also goes to the console, since the bastion's image keeps none on disk.
 const BOOT_ARGUMENTS: [&str; 2] = [
@@ -109,6 +111,7 @@ fn boot(stage: &Stage, machine: &Machine, record: &MachineRecord) -> Result<i32,
         .arg(&root)
         .arg(format!("--network-namespace-path={}", network.display()))
         .arg(format!("--capability={CAPABILITIES}"))
+        .arg(format!("--system-call-filter={SYSTEM_CALLS}"))
         .args([
             "--boot",
             "--console=read-only",

@@ -201,10 +201,7 @@ fn enter_hub(stage: &Stage) -> Result<(), HubError> {
             namespace: stage.hub_namespace(),
         });
     }
-    let own = std::env::current_exe().map_err(HubError::file(
-        "find",
-        std::path::Path::new("/proc/self/exe"),
-    ))?;
+    let own = hub::own_program();
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let source = std::process::Command::new("nsenter")
         .arg(format!("--net={}", hub.display()))

@@ -16,6 +16,8 @@ pub(crate) struct Verdict {
     pub(crate) code: i32,
     /// What a person reads.
     pub(crate) text: String,
+    /// What a program reads.
+    pub(crate) json: Value,
 }
 
 /// Writes a request's evidence into a folder.
@@ -50,6 +52,21 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
         command
     };
     verdict(command(&["--json"]), command(&[])).await
+}
+
+/// The exit code with `--strict`.
+pub(crate) async fn verify_strictly(program: &Path, dir: &Path) -> anyhow::Result<i32> {
+    let status = Command::new(program)
+        .arg("verify")
+        .arg(dir)
+        .arg("--strict")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let status = status.await.context("starting powerpole")?;
+    Ok(status.code().unwrap_or(-1))
 }
 
 /// Checks every roll in the bucket against every item of the ledger; `ledger` is `dynamodb` or a file.
@@ -90,5 +107,6 @@ async fn verdict(mut machine: Command, mut human: Command) -> anyhow::Result<Ver
             .to_owned(),
         code: json.status.code().unwrap_or(-1),
         text: String::from_utf8_lossy(&text.stdout).into_owned(),
+        json: value,
     })
 }

@@ -57,9 +57,7 @@ pub(super) async fn start(stage: &StagePaths, installed: &Installed) -> Result<(
         run("cp", copy).await?;
         std::fs::rename(&fresh, &data).map_err(PartsError::file("rename", &fresh))?;
     }
-    let program =
-        std::env::current_exe().map_err(PartsError::file("find", Path::new("/proc/self/exe")))?;
-    let mut command = in_hub(stage, &program);
+    let mut command = in_hub(stage, &crate::hub::own_program());
     command
         .args(["parts", "serve", "--listen", LISTEN, "--root"])
         .arg(&data);

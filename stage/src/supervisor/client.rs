@@ -53,8 +53,9 @@ pub(crate) fn environment(
         (
             "PATH",
             format!(
-                "{}:{}:{path}",
+                "{}:{}:{}:{path}",
                 client.join("bin").display(),
+                files.dir.join("bin").display(),
                 files.clone.join(".stage/bin").display()
             ),
         ),
@@ -81,11 +82,52 @@ pub(crate) fn environment(
         .collect()
 }
 
-/// The same as a file to source.
-pub(crate) fn env_file(environment: &[(String, String)]) -> String {
+/// The same as a file to source. An interactive shell says in its prompt, too, who one is now.
+pub(crate) fn env_file(environment: &[(String, String)], person: &str, stage: &str) -> String {
     let quote = |value: &str| format!("'{}'", value.replace('\'', r"'\''"));
-    environment
+    let mut text: String = environment
         .iter()
         .map(|(name, value)| format!("export {name}={}\n", quote(value)))
-        .collect()
+        .collect();
+    text.push_str(&format!(
+        "if [ -n \"${{PS1-}}\" ]; then\n\
+         \x20 : \"${{POWERPOLE_PS1=$PS1}}\"\n\
+         \x20 PS1=\"({person}) $POWERPOLE_PS1\"\n\
+         \x20 echo \"This shell is {person}'s now, on the stage {stage}: aws and powerpole speak to it.\" >&2\n\
+         fi\n"
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sourced_environment_names_the_person_in_the_prompt_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |person: &str| {
+            let path = dir.path().join(person);
+            let pairs = [("AWS_PROFILE".to_owned(), "it's".to_owned())];
+            std::fs::write(&path, env_file(&pairs, person, "demo")).unwrap();
+            path.display().to_string()
+        };
+        let script = format!(
+            "set -eu; PS1='$ '; . {}; . {}; echo \"$AWS_PROFILE|$PS1\"; unset PS1; . {}",
+            file("alice"),
+            file("auditor"),
+            file("bob")
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "it's|(auditor) $ \n"
+        );
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
 }

@@ -3,12 +3,12 @@
 use super::files::StageFiles;
 use super::keys;
 use super::layout::{
-    ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, HUB, IMAGE_PARAMETER, LEDGER_TABLE, LOG_GROUP,
+    ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, IMAGE_PARAMETER, LEDGER_TABLE, LOG_GROUP,
     REGION, WORKSPACE, clusters,
 };
 use super::running::Times;
+use crate::workspace::TEAM;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// What the stage's AWS account was made of; see `stage/aws/seed.py`.
 #[derive(Debug, serde::Deserialize)]
@@ -19,27 +19,30 @@ pub(crate) struct Account {
     pub(crate) subnet: String,
     /// Their security group.
     pub(crate) security_group: String,
+    /// The unique id of the bastions' role.
+    pub(crate) role_id: String,
 }
 
 /// The text of `control.toml`.
 pub(crate) fn config(
     files: &StageFiles,
     account: &Account,
-    ca: &Path,
     times: &Times,
 ) -> Result<String, toml::ser::Error> {
     let clusters: Vec<Value> = clusters()
         .iter()
         .map(|cluster| {
+            let (setting, key) = if cluster.key_in_kms {
+                ("ticket_kms_key", json!(cluster.ticket_alias()))
+            } else {
+                ("ticket_key_file", json!(keys::ticket_key(files, cluster)))
+            };
             json!({
                 "id": cluster.id,
                 "title": cluster.title,
-                "host": HUB.to_string(),
-                "port": cluster.port,
-                "ca_file": ca,
                 "grantor_secret": cluster.grantor_secret(),
                 "ticket_key_id": "k1",
-                "ticket_key_file": keys::ticket_key(files, cluster),
+                setting: key,
                 "schemas": cluster.schemas,
                 "max_duration_s": 28_800,
                 "approvers": ["bob@example.com", "carol@example.com", "dave@example.com"],
@@ -67,12 +70,14 @@ pub(crate) fn config(
             "subnets": [account.subnet],
             "security_groups": [account.security_group],
             "instance_profile": "PowerPoleBastion",
+            "role_id": account.role_id,
         },
         "evidence": { "log_group": LOG_GROUP, "anchor_bucket": ANCHOR_BUCKET },
         "slack": {
             "api_url": format!("http://{WORKSPACE}/api/"),
             "bot_token_file": keys::bot_token(files),
             "signing_secret_file": keys::signing_secret(files),
+            "team": TEAM,
             "requests_channel": "C0POWERPOLE",
             "approvals_channel": "C0APPROVALS",
         },
@@ -87,8 +92,8 @@ pub(crate) fn config(
             "renew_lease_s": 15,
             "heartbeat_s": times.heartbeat_s,
             "heartbeat_doubt_s": times.heartbeat_s * 2,
-            "heartbeat_lost_s": times.heartbeat_s * 4,
-            "deadline_grace_s": 60,
+            "heartbeat_lost_s": times.heartbeat_s * 12,
+            "deadline_grace_s": 150,
             "freeze_after_s": 30,
             "end_after_s": 120,
         },

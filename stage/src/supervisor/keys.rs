@@ -1,11 +1,11 @@
 //! Keys and passwords of a stage: random, made once, in files that only root reads.
 
 use super::files::StageFiles;
-use super::layout::{Cluster, clusters};
+use super::layout::{Cluster, HUB, clusters};
 use anyhow::Context as _;
 use rand::TryRng as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// File with Slack's signing secret.
 pub(crate) fn signing_secret(files: &StageFiles) -> PathBuf {
@@ -27,8 +27,8 @@ pub(crate) fn grantor_password(files: &StageFiles, cluster: &Cluster) -> PathBuf
     files.keys().join(format!("grantor-{}", cluster.id))
 }
 
-/// File with the grantor's credential as Secrets Manager holds it.
-pub(crate) fn grantor_json(files: &StageFiles, cluster: &Cluster) -> PathBuf {
+/// File with the grantor's secret as Secrets Manager holds it.
+fn grantor_json(files: &StageFiles, cluster: &Cluster) -> PathBuf {
     files.keys().join(format!("grantor-{}.json", cluster.id))
 }
 
@@ -48,12 +48,39 @@ pub(crate) fn make(files: &StageFiles) -> anyhow::Result<()> {
     for cluster in clusters() {
         unless_there(ticket_key(files, &cluster), &random(32)?)?;
         let password = grantor_password(files, &cluster);
-        unless_there(password.clone(), &format!("{}aA1-", random(16)?))?;
-        let password = std::fs::read_to_string(password)?;
-        let json = serde_json::json!({ "username": GRANTOR, "password": password.trim() });
-        unless_there(grantor_json(files, &cluster), &json.to_string())?;
+        unless_there(password, &format!("{}aA1-", random(16)?))?;
     }
     Ok(())
+}
+
+/// Writes a cluster's grantor's secret as its owner does: the credential and the way to the server.
+pub(crate) fn write_grantor_json(
+    files: &StageFiles,
+    cluster: &Cluster,
+    ca: &Path,
+) -> anyhow::Result<PathBuf> {
+    let path = grantor_json(files, cluster);
+    let password = std::fs::read_to_string(grantor_password(files, cluster))?;
+    let ca = std::fs::read_to_string(ca).with_context(|| format!("reading {}", ca.display()))?;
+    let document = serde_json::json!({
+        "v": 1,
+        "cluster": cluster.id,
+        "username": GRANTOR,
+        "password": password.trim(),
+        "host": HUB.to_string(),
+        "port": cluster.port,
+        "ca_pem": ca,
+        // One server a cluster: it is named as an instance too, as the writer's own endpoint is on Aurora.
+        "readers": [{ "host": HUB.to_string(), "port": cluster.port }],
+    });
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", path.display()));
+        }
+        _ => {}
+    }
+    unless_there(path.clone(), &document.to_string())?;
+    Ok(path)
 }
 
 fn random(bytes: usize) -> anyhow::Result<String> {

@@ -43,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) schemas: &'static [&'static str],
     /// Whether PowerPole's procedures are installed on it.
     pub(crate) installed: bool,
+    /// Whether control has the ticket key in KMS and not in a file.
+    pub(crate) key_in_kms: bool,
 }
 
 /// The stage's clusters: MySQL, MariaDB, and one whose server is down.
@@ -54,6 +56,7 @@ pub(crate) fn clusters() -> [Cluster; 3] {
             port: 3306,
             schemas: &["orders"],
             installed: true,
+            key_in_kms: false,
         },
         Cluster {
             id: "archive-prod",
@@ -61,6 +64,7 @@ pub(crate) fn clusters() -> [Cluster; 3] {
             port: 3307,
             schemas: &["orders"],
             installed: true,
+            key_in_kms: true,
         },
         Cluster {
             id: "broken-prod",
@@ -68,6 +72,7 @@ pub(crate) fn clusters() -> [Cluster; 3] {
             port: 3399,
             schemas: &["orders"],
             installed: false,
+            key_in_kms: false,
         },
     ]
 }
@@ -76,5 +81,10 @@ impl Cluster {
     /// Name of the grantor's credential in Secrets Manager.
     pub(crate) fn grantor_secret(&self) -> String {
         format!("powerpole/grantor/{}", self.id)
+    }
+
+    /// Alias of the ticket key in KMS.
+    pub(crate) fn ticket_alias(&self) -> String {
+        format!("alias/powerpole/ticket/{}", self.id)
     }
 }

@@ -13,15 +13,25 @@ mod serve;
 
 pub(crate) use client::{AUDITOR, PEOPLE, Person};
 pub(crate) use files::StageFiles;
-pub(crate) use layout::{ANCHOR_BUCKET, LEDGER_TABLE};
+pub(crate) use layout::{ANCHOR_BUCKET, CONTROL_BASTIONS, LEDGER_TABLE, LOG_GROUP};
 pub(crate) use running::{Running, Times};
 pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
 
-/// Removes everything of a stage that is neither up nor down.
+/// Removes everything of a stage that is neither up nor down, its keys too.
 pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
     let files = StageFiles::of(name)?;
     let stage = crate::hub::Stage::open(name.parse()?, &files.dir)?;
-    Ok(crate::hub::remove_all(&stage)?)
+    crate::hub::remove_all(&stage)?;
+    files.forget_secrets()
+}
+
+/// Refuses whoever is not root, before anything is made.
+pub(crate) fn needs_root(what: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "needs root: {what} works with network namespaces, mounts and machines. Nothing was done"
+    );
+    Ok(())
 }
 
 /// Says one line of progress, with a time where there is one.

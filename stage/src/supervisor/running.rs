@@ -84,6 +84,8 @@ pub(crate) struct Running {
     pub(crate) host: Child,
     others: Vec<Child>,
     forwards: Vec<Forward>,
+    /// The stage's folder is this process's for as long as this lives.
+    _held: std::fs::File,
     /// The workspace page on the host.
     pub(crate) page: SocketAddr,
     /// The AWS endpoint on the host.
@@ -95,15 +97,17 @@ pub(crate) struct Running {
 impl Running {
     /// Brings a stage up. What a failure leaves behind is taken down before it returns.
     pub(crate) async fn bring_up(name: &str, times: &Times) -> anyhow::Result<Self> {
+        super::needs_root("a stage")?;
         let files = StageFiles::of(name)?;
+        let held = files.hold()?;
         let stage = Stage::open(name.parse()?, &files.dir)?;
-        let left = hub::leftovers(&stage);
-        if !left.none() {
-            bail!(
-                "the stage {name:?} runs already, or was killed. `make stage-down STAGE={name}` takes it \
-                 down; another name (`make demo STAGE=other`) runs beside it"
-            );
+        if !hub::leftovers(&stage).none() {
+            bail!(files.runs_already());
         }
+        // Before there is anything to take down, so that `down` finds who brings it up.
+        let own = hub::Process::own().context("finding this process")?;
+        hub::write_json(&files.supervisor(), &own)?;
+        files.take_binaries()?;
         // A stage begins empty: databases, ledger and workspace of an earlier run would only confuse.
         for folder in ["data", "run", "logs", "machines", "keys", "client"] {
             let path = files.dir.join(folder);
@@ -113,14 +117,20 @@ impl Running {
             }
         }
         let stage = Stage::open(stage.name().clone(), &files.dir)?;
-        let outcome = Self::start(files, stage.clone(), times).await;
+        let outcome = Self::start(files.clone(), stage.clone(), times, held).await;
         if outcome.is_err() {
             hub::remove_all(&stage)?;
+            files.forget_secrets()?;
         }
         outcome
     }
 
-    async fn start(files: StageFiles, stage: Stage, times: &Times) -> anyhow::Result<Self> {
+    async fn start(
+        files: StageFiles,
+        stage: Stage,
+        times: &Times,
+        held: std::fs::File,
+    ) -> anyhow::Result<Self> {
         let began = Instant::now();
         keys::make(&files)?;
         let hub = Hub::create(&stage)?;
@@ -157,9 +167,9 @@ impl Running {
         answering(addresses.0, "the AWS endpoint").await?;
         answering(addresses.1, "the workspace page").await?;
 
-        let account = seed(&files, addresses.0).await?;
-        images(&files, &stage, &account)?;
         let ca = Authority::open(&paths).await?.certificate();
+        let account = seed(&files, addresses.0, &ca).await?;
+        images(&files, &stage, &account)?;
         install_database(&files, &stage, &ca).await?;
         say(&step(
             "AWS account made, PowerPole's procedures installed on both databases",
@@ -167,7 +177,7 @@ impl Running {
         ));
 
         let began = Instant::now();
-        let control = start_control(&files, &hub, &stage, &account, &ca, times).await?;
+        let control = start_control(&files, &hub, &stage, &account, times).await?;
         let which = [
             "--stage".into(),
             stage.name().to_string().into(),
@@ -190,6 +200,7 @@ impl Running {
             host,
             others,
             forwards,
+            _held: held,
             page: addresses.1,
             aws: addresses.0,
             gateway: addresses.2,
@@ -205,8 +216,8 @@ impl Running {
     pub(crate) fn write_environments(&self) -> anyhow::Result<()> {
         for name in PEOPLE.iter().map(|person| person.name).chain([AUDITOR]) {
             let path = self.files.dir.join(format!("env-{name}"));
-            std::fs::write(&path, env_file(&self.environment(name)))
-                .with_context(|| format!("writing {}", path.display()))?;
+            let text = env_file(&self.environment(name), name, &self.files.name());
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
     }
@@ -233,14 +244,14 @@ impl Running {
         }
         let parts = self.parts.stop().await;
         self.hub.destroy()?;
-        parts?;
         let left = hub::leftovers(&self.stage);
         ensure!(
             left.none(),
             "the stage left something behind: {}",
             serde_json::to_string(&left)?
         );
-        self.files.forget_secrets()
+        self.files.forget_secrets()?;
+        Ok(parts?)
     }
 }
 
@@ -273,7 +284,7 @@ async fn answering(address: SocketAddr, what: &str) -> anyhow::Result<()> {
     )
 }
 
-async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
+async fn seed(files: &StageFiles, aws: SocketAddr, ca: &Path) -> anyhow::Result<Account> {
     let mut command = Command::new(files.python("python3"));
     command
         .arg(files.clone.join("stage/aws/seed.py"))
@@ -286,10 +297,18 @@ async fn seed(files: &StageFiles, aws: SocketAddr) -> anyhow::Result<Account> {
     ]);
     command.args(["--log-group", LOG_GROUP, "--bucket", ANCHOR_BUCKET]);
     for cluster in clusters() {
-        let file = keys::grantor_json(files, &cluster);
+        let file = keys::write_grantor_json(files, &cluster, ca)?;
         command
             .arg("--grantor")
             .arg(format!("{}={}", cluster.grantor_secret(), file.display()));
+        if cluster.key_in_kms {
+            let file = keys::ticket_key(files, &cluster);
+            command.arg("--ticket-key").arg(format!(
+                "{}={}",
+                cluster.ticket_alias(),
+                file.display()
+            ));
+        }
     }
     let output = output(command, "making the stage's AWS account").await?;
     serde_json::from_slice(&output).context("reading what the stage's AWS account was made of")
@@ -351,7 +370,6 @@ async fn start_control(
     hub: &Hub,
     stage: &Stage,
     account: &Account,
-    ca: &Path,
     times: &Times,
 ) -> anyhow::Result<Child> {
     let program = files.binary("powerpole-control");
@@ -361,8 +379,7 @@ async fn start_control(
         .arg(files.keys().join("control"));
     output(keygen, "making control's keys").await?;
     let path = files.dir.join("control.toml");
-    let text =
-        control::config(files, account, ca, times).context("writing control's configuration")?;
+    let text = control::config(files, account, times).context("writing control's configuration")?;
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     let env = [
         ("AWS_ENDPOINT_URL", format!("http://{AWS}")),

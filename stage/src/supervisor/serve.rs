@@ -2,15 +2,20 @@
 
 use super::files::StageFiles;
 use super::running::{Running, Times};
-use super::say;
+use super::{needs_root, say, sweep};
 use crate::hub::{self, Process, Stage};
 use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest time for a stage to come up.
 const UP_LIMIT: Duration = Duration::from_secs(180);
+/// Longest time for one that came half up to go.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// Arguments of `up`.
 #[derive(clap::Args)]
@@ -47,14 +52,26 @@ pub(crate) struct Env {
     person: String,
 }
 
-/// Brings a stage up and leaves its supervisor in the background.
+/// Brings a stage up and leaves its supervisor in the background. Interrupted or failed, nothing of the stage stays up.
 pub(crate) async fn up(args: Up) -> anyhow::Result<ExitCode> {
+    needs_root("a stage")?;
     let files = StageFiles::of(&args.name)?;
+    // Given back before the supervisor takes it.
+    let held = files.hold()?;
     let stage = Stage::open(args.name.parse()?, &files.dir)?;
+    if !hub::leftovers(&stage).none() {
+        bail!(files.runs_already());
+    }
+    files.take_binaries()?;
+    drop(held);
     let page = files.dir.join("page");
     let _ = std::fs::remove_file(&page);
     let log = files.dir.join("supervisor.log");
     let out = std::fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut serve = tokio::process::Command::new("setsid")
         .arg(files.binary("powerpole-stage"))
         .args(["serve", "--name", &args.name])
@@ -63,30 +80,69 @@ pub(crate) async fn up(args: Up) -> anyhow::Result<ExitCode> {
         .stderr(out)
         .spawn()
         .context("starting the stage's supervisor")?;
-    let began = tokio::time::Instant::now();
-    while began.elapsed() < UP_LIMIT {
-        if let Ok(page) = std::fs::read_to_string(&page) {
-            say(&std::fs::read_to_string(&log).unwrap_or_default());
-            say(&format!("The stage is up. Workspace page: {page}"));
-            say(&format!(
-                "A shell as alice: eval \"$({} env --name {} --as alice)\"",
-                files.binary("powerpole-stage").display(),
-                stage.name()
-            ));
-            return Ok(ExitCode::SUCCESS);
+    let code = tokio::select! {
+        came = tokio::time::timeout(UP_LIMIT, wait_for(&page, &mut serve)) => match came {
+            Ok(Ok(page)) => {
+                say(&std::fs::read_to_string(&log).unwrap_or_default());
+                say(&is_up(&files, &page));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(Err(error)) => {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(error.context(format!("the stage did not come up:\n{said}")));
+            }
+            Err(_elapsed) => None,
+        },
+        _ = interrupt.recv() => Some(130),
+        _ = terminate.recv() => Some(143),
+    };
+    say("Taking down what was up already.");
+    if let Some(pid) = serve.id().and_then(|pid| i32::try_from(pid).ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = tokio::time::timeout(END_LIMIT, serve.wait()).await;
+    }
+    sweep(&args.name)?;
+    match code {
+        Some(code) => Ok(ExitCode::from(code)),
+        None => bail!(
+            "the stage did not come up within {} s; see {}",
+            UP_LIMIT.as_secs(),
+            log.display()
+        ),
+    }
+}
+
+/// Waits until the supervisor says where the page is, or ends.
+async fn wait_for(page: &Path, serve: &mut tokio::process::Child) -> anyhow::Result<String> {
+    loop {
+        if let Ok(page) = std::fs::read_to_string(page) {
+            return Ok(page);
         }
         if let Some(status) = serve.try_wait()? {
-            bail!(
-                "the stage did not come up ({status}):\n{}",
-                std::fs::read_to_string(&log).unwrap_or_default()
-            );
+            bail!("its supervisor ended ({status})");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    bail!(
-        "the stage did not come up within {} s; see {}",
-        UP_LIMIT.as_secs(),
-        log.display()
+}
+
+/// What somebody needs who just brought a stage up.
+fn is_up(files: &StageFiles, page: &str) -> String {
+    let name = files.name();
+    let option = match name.as_str() {
+        "stage" => String::new(),
+        other => format!(" STAGE={other}"),
+    };
+    let line = |person: &str, does: &str| {
+        let file = files.dir.join(format!("env-{person}"));
+        format!("    . {}   # {does}\n", file.display())
+    };
+    format!(
+        "The stage {name} is up. The page that stands in for Slack:\n\n    {page}\n\n\
+         Act there as alice, who may ask, and as bob, who may approve. A line makes a shell theirs:\n\n{}{}{}\n\
+         To take it down: make stage-down{option}",
+        line("alice", "asks, logs in"),
+        line("bob", "approves in the page; may ask, too"),
+        line("auditor", "verifies: powerpole export, verify, rolls"),
     )
 }
 
@@ -94,11 +150,16 @@ pub(crate) async fn up(args: Up) -> anyhow::Result<ExitCode> {
 pub(crate) async fn serve(args: Serve) -> anyhow::Result<ExitCode> {
     let files = StageFiles::of(&args.name)?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let running = Running::bring_up(&args.name, &Times::demo()).await?;
-    let own = Process::own().context("finding this process")?;
-    hub::write_json(&files.dir.join("supervisor.json"), &own)?;
-    std::fs::write(files.dir.join("page"), running.page_url())?;
+    let times = Times::demo();
+    let running = tokio::select! {
+        running = Running::bring_up(&args.name, &times) => running?,
+        _ = terminate.recv() => {
+            sweep(&args.name)?;
+            return Ok(ExitCode::from(143));
+        }
+    };
     running.write_environments()?;
+    std::fs::write(files.dir.join("page"), running.page_url())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -110,13 +171,15 @@ pub(crate) async fn serve(args: Serve) -> anyhow::Result<ExitCode> {
 
 /// Takes a stage down, also one whose supervisor was killed.
 pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
+    needs_root("a stage")?;
     let files = StageFiles::of(&args.name)?;
+    files.ensure_there()?;
     let stage = Stage::open(args.name.parse()?, &files.dir)?;
-    let record = files.dir.join("supervisor.json");
+    let record = files.supervisor();
     if let Ok(text) = std::fs::read(&record) {
         let supervisor: Process =
             serde_json::from_slice(&text).context("reading the supervisor's record")?;
-        tokio::task::spawn_blocking(move || supervisor.end(Duration::from_secs(60))).await??;
+        tokio::task::spawn_blocking(move || supervisor.end(END_LIMIT)).await??;
         let _ = std::fs::remove_file(&record);
     }
     hub::remove_all(&stage)?;
@@ -127,8 +190,9 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
     }
     files.forget_secrets()?;
     say(&format!(
-        "The stage {} is down; nothing is left of it but its folder.",
-        stage.name()
+        "The stage {} is down; nothing is left of it but its folder, {}.",
+        stage.name(),
+        files.dir.display()
     ));
     Ok(ExitCode::SUCCESS)
 }

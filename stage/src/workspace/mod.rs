@@ -22,6 +22,8 @@ mod submit;
 mod views;
 mod web_api;
 
+pub(crate) use people::TEAM;
+
 use anyhow::Context;
 use axum::Router;
 use axum::extract::Path;

@@ -35,6 +35,10 @@ pub(crate) fn file(name: &str) -> Option<Response> {
             "text/javascript; charset=utf-8",
             include_str!("page/app.js"),
         ),
+        "icons.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/icons.js"),
+        ),
         "mrkdwn.js" => (
             "text/javascript; charset=utf-8",
             include_str!("page/mrkdwn.js"),

@@ -2,11 +2,12 @@
 //! and done but not acknowledged.
 
 use super::super::anchor::{AnchorStoreError, Put};
-use super::super::shipper::{LogEvent, LogsError, Rejected};
+use super::super::shipper::{LogEvent, LogsError, Rejected, rejected_ranges};
+use super::super::spool::SEGMENT_BYTES;
 use super::super::tail::ship_tail;
 use super::super::time::SystemClock;
 use super::*;
-use powerpole_chain::{Content, EpochPolicy, Parsed, parse_line};
+use powerpole_chain::{Content, EpochPolicy, GapReason, Parsed, parse_line};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,9 +21,11 @@ enum Fault {
 
 #[derive(Default)]
 pub(crate) struct FakeLogs {
-    events: Mutex<Vec<LogEvent>>,
+    pub(super) events: Mutex<Vec<LogEvent>>,
     faults: Mutex<Vec<Fault>>,
-    down: std::sync::atomic::AtomicBool,
+    /// Answers of the next calls that are taken, the last first.
+    rejections: Mutex<Vec<Rejected>>,
+    pub(super) down: std::sync::atomic::AtomicBool,
     puts: AtomicU32,
 }
 
@@ -37,11 +40,16 @@ impl LogStream for Arc<FakeLogs> {
         assert!(events.is_sorted_by_key(|e| e.t_ms));
         let fault = self.faults.lock().unwrap().pop().unwrap_or(Fault::None);
         let down = self.down.load(Ordering::SeqCst);
+        let rejected = self.rejections.lock().unwrap().pop().unwrap_or_default();
         if fault != Fault::Fails && !down {
-            self.events.lock().unwrap().extend_from_slice(events);
+            let gone = rejected_ranges(rejected, events.len());
+            let kept = events.iter().enumerate();
+            let kept = kept.filter(|(n, _)| !gone.iter().any(|(range, _)| range.contains(n)));
+            let kept = kept.map(|(_, event)| event.clone());
+            self.events.lock().unwrap().extend(kept);
         }
         if fault == Fault::None && !down {
-            Ok(Rejected::default())
+            Ok(rejected)
         } else {
             Err(LogsError {
                 operation: "PutLogEvents",
@@ -52,8 +60,8 @@ impl LogStream for Arc<FakeLogs> {
 }
 
 #[derive(Default)]
-struct FakeBucket {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+pub(crate) struct FakeBucket {
+    pub(crate) objects: Mutex<BTreeMap<String, Vec<u8>>>,
     faults: Mutex<Vec<Fault>>,
 }
 
@@ -111,9 +119,10 @@ pub(crate) fn genesis() -> Genesis {
     }
 }
 
-fn config(spool_dir: PathBuf) -> KeeperConfig {
+pub(super) fn config(spool_dir: PathBuf) -> KeeperConfig {
     KeeperConfig {
         spool_dir,
+        segment_bytes: SEGMENT_BYTES,
         genesis: genesis(),
         anchor_prefix: "AROA:i-1/req/".to_owned(),
         patience: Patience {
@@ -126,7 +135,7 @@ fn config(spool_dir: PathBuf) -> KeeperConfig {
 }
 
 /// The chain's records as shipped, duplicates removed; panics unless they are linked without a hole.
-fn chain_of(logs: &FakeLogs) -> Vec<powerpole_chain::Record> {
+pub(super) fn chain_of(logs: &FakeLogs) -> Vec<powerpole_chain::Record> {
     let mut records = BTreeMap::new();
     for event in logs.events.lock().unwrap().iter() {
         match parse_line(event.message.as_bytes()).unwrap() {
@@ -147,7 +156,7 @@ fn chain_of(logs: &FakeLogs) -> Vec<powerpole_chain::Record> {
     records
 }
 
-fn payload(record: &powerpole_chain::Record) -> Vec<u8> {
+pub(super) fn payload(record: &powerpole_chain::Record) -> Vec<u8> {
     match &record.content {
         Content::Full { payload, .. } => payload.clone(),
         Content::Withheld { .. } => panic!("nothing is withheld here"),
@@ -303,11 +312,84 @@ async fn nobody_is_let_in_when_the_genesis_is_not_taken() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_when_the_genesis_is_not_anchored() {
+    let temp = tempfile::tempdir().unwrap();
+    let logs = Arc::new(FakeLogs::default());
+    let bucket = Arc::new(FakeBucket::default());
+    *bucket.faults.lock().unwrap() = vec![Fault::Fails; 100];
+    let mut config = config(temp.path().join("spool"));
+    config.begin_within = Duration::from_millis(300);
+    let begun = Keeper::begin(
+        config,
+        Arc::new(SystemClock),
+        Arc::clone(&logs),
+        Arc::clone(&bucket),
+    );
+    let error = begun.await.err().unwrap();
+    assert_eq!(error.code(), "genesis_not_anchored");
+    assert_eq!(logs.events.lock().unwrap().len(), 1, "its line went first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_cloudwatch_throws_away_are_named_in_the_chain_and_spoil_the_outcome() {
+    let temp = tempfile::tempdir().unwrap();
+    let logs = Arc::new(FakeLogs::default());
+    let keeper = Keeper::begin(
+        config(temp.path().join("spool")),
+        Arc::new(SystemClock),
+        Arc::clone(&logs),
+        Arc::new(FakeBucket::default()),
+    )
+    .await
+    .unwrap();
+    logs.rejections.lock().unwrap().push(Rejected {
+        too_old_before: Some(1),
+        expired_before: None,
+        too_new_from: Some(2),
+    });
+    let recorder = keeper.recorder();
+    for n in 0..3u8 {
+        recorder.record(Kind::Output, 1, &[n]).unwrap();
+    }
+    let gaps = |logs: &FakeLogs| -> Vec<Gap> {
+        let events = logs.events.lock().unwrap();
+        let records =
+            events.iter().filter_map(
+                |event| match parse_line(event.message.as_bytes()).unwrap() {
+                    Parsed::Record(record) => Some(record),
+                    Parsed::Unsealed(_) => None,
+                },
+            );
+        records
+            .filter(|record| record.kind == Kind::Gap)
+            .map(|record| Gap::decode(&payload(&record)).unwrap())
+            .collect()
+    };
+    for _ in 0..500 {
+        if gaps(&logs).len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told: Vec<_> = gaps(&logs)
+        .into_iter()
+        .map(|gap| (gap.first, gap.last, gap.reason))
+        .collect();
+    assert_eq!(told[0], (1, 1, GapReason::TooOld));
+    assert_eq!((told[1].0, told[1].2), (3, GapReason::TooNew));
+    assert!(keeper.health().rejected >= 2);
+    let outcome = keeper
+        .seal(SealReason::Finished, Duration::from_secs(10))
+        .await;
+    assert!(outcome.sealed && !outcome.shipped, "{outcome:?}");
+}
+
 #[tokio::test]
 async fn frames_that_were_never_sealed_travel_without_a_key() {
     let temp = tempfile::tempdir().unwrap();
     let spool = temp.path().join("spool");
-    let dir = SpoolDir::create(&spool).unwrap();
+    let dir = SpoolDir::create(&spool, SEGMENT_BYTES).unwrap();
     let clock = Arc::new(SystemClock);
     let timeline = Timeline::start(&*clock);
     let mut frames = dir.frame_writer(clock, timeline).unwrap();

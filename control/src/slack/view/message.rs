@@ -5,7 +5,8 @@ use super::{
     Message, SECRET_MARK, action, block, context, cut, duration, escape, plain, section, time,
 };
 use crate::config::{Config, Links};
-use crate::ledger::item::{Item, PostKind};
+use crate::ledger::item::{Failure, Item, PostKind};
+use crate::theft::Theft;
 use jiff::Timestamp;
 use powerpole_protocol::ledger::State;
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ pub fn receipt(item: &Item, config: &Config) -> Message {
             lines.push(if closing.account_gone {
                 "Account: read back as gone".to_owned()
             } else {
-                "Account: *not read back as gone* by the bastion; the database's own event removes it when its lease ends.".to_owned()
+                "Account: *not read back as gone* everywhere by the bastion (below); the database's own event removes it when its lease ends.".to_owned()
             });
             if let Some((seq, hash)) = &closing.head {
                 lines.push(format!("Final head: `{seq}` `{}`", escape(hash)));
@@ -247,13 +248,45 @@ fn outcome(item: &Item) -> String {
             None => "Ended.".to_owned(),
         },
         State::Failed => match &item.failure {
-            Some(f) => format!(
-                "It failed at *{}* (`{}`): {}\nNothing is left behind: the instance ends and no account stays. Ask again, or show this to the platform's engineers.",
-                reason(&f.step), reason(&f.code), reason(&f.message)
-            ),
+            Some(failure) => failed(item, failure),
             None => "It failed.".to_owned(),
         },
     }
+}
+
+/// What failed, and what is known of what it left; an alarm stands first, where nothing can push it out of sight.
+fn failed(item: &Item, failure: &Failure) -> String {
+    let short = |text: &str, limit| escape(&cut(text, limit));
+    let what = format!(
+        "It failed at *{}* (`{}`): {}",
+        short(&failure.step, 60),
+        short(&failure.code, 60),
+        short(&failure.message, 400)
+    );
+    let left = left(item);
+    match Theft::of(&failure.code) {
+        Some(theft) => format!(
+            "*{}* Show this to the platform's engineers before you ask again.\n{what}\n{left}",
+            theft.text()
+        ),
+        None => format!("{what}\n{left} Ask again, or show this to the platform's engineers."),
+    }
+}
+
+/// What is left of a request that failed, as far as it was read back.
+fn left(item: &Item) -> String {
+    let instance = match (item.attempt.0, &item.instance, item.terminated_at) {
+        (0, ..) => return "Nothing was launched.".to_owned(),
+        (_, None, _) => return "EC2 knows no instance of it.".to_owned(),
+        (_, Some(_), None) => "The instance is being ended.",
+        (_, Some(_), Some(_)) => "The instance is gone.",
+    };
+    let account = if item.closing.as_ref().is_some_and(|c| c.account_gone) {
+        "Its account was read back as gone."
+    } else {
+        "Whether it had opened an account was not read back; if it had, the database closes that when its lease runs out."
+    };
+    format!("{instance} {account}")
 }
 
 fn approver(item: &Item) -> String {
@@ -295,9 +328,9 @@ fn field(name: &str, text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::item::{Closing, Failure};
+    use crate::ledger::item::Closing;
     use crate::request::tests::{config, item, now};
-    use powerpole_protocol::id::SchemaName;
+    use powerpole_protocol::id::{Attempt, InstanceId, SchemaName};
 
     fn check(message: &Message) {
         let blocks = message.blocks.as_array().unwrap();
@@ -379,6 +412,47 @@ mod tests {
             },
         );
         assert_eq!(access.blocks.to_string().matches("\\u0001").count(), 1);
+    }
+
+    #[test]
+    fn a_failure_claims_what_was_read_back_and_an_alarm_stands_before_what_the_bastion_wrote() {
+        let mut item = item("alice@example.com", 1);
+        item.state = State::Failed;
+        let mut shown = |code: &str, change: fn(&mut Item)| {
+            item.failure = Some(Failure {
+                step: "account".into(),
+                code: code.into(),
+                message: "&".repeat(3000),
+                retry: false,
+            });
+            change(&mut item);
+            let message = render(PostKind::Dm, &item, &config());
+            check(&message);
+            message.blocks.to_string()
+        };
+        let text = shown("policy", |_| {});
+        assert!(text.contains("Nothing was launched."), "{text}");
+        let text = shown("no_capacity", |item| item.attempt = Attempt(1));
+        assert!(
+            text.contains("no instance") && !text.contains("lease"),
+            "{text}"
+        );
+        let text = shown("patch_failed", |item| {
+            item.instance = InstanceId::parse("i-0123456789abcdef0").ok();
+        });
+        assert!(text.contains("is being ended"), "{text}");
+        assert!(
+            text.contains("not read back") && text.contains("Ask again"),
+            "{text}"
+        );
+        let text = shown("ticket_used", |item| item.terminated_at = Some(now()));
+        assert!(text.contains("The instance is gone"), "{text}");
+        let (alarm, said) = (text.find("may have opened an account"), text.find("&amp;"));
+        assert!(alarm.is_some() && alarm < said, "{text}");
+        assert!(
+            text.contains("Security was alarmed") && !text.contains("or show"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod message;
 pub mod modal;
 
 use jiff::Timestamp;
+use powerpole_protocol::text::is_unseen;
 use serde_json::{Value, json};
 
 /// Block ids of the modals; each block's one element has the same text as its action id.
@@ -70,10 +71,10 @@ pub fn cut(text: &str, limit: usize) -> String {
         .collect()
 }
 
-/// Makes a text of ours or of a person harmless in mrkdwn: no mention, no link, no control character.
+/// Makes a text of ours or of a person harmless in mrkdwn: no mention, no link, no character that is not seen.
 #[must_use]
 pub fn escape(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text: String = text.chars().filter(|c| !is_unseen(*c)).collect();
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -2,10 +2,12 @@
 // messages that did not change keep their DOM nodes, so that focus and selection stay.
 
 import { element } from "./mrkdwn.js";
+import { drawIcons, icon } from "./icons.js";
 import { messageBody } from "./blocks.js";
 import { ModalHost } from "./dialogs.js";
 
 const byId = (id) => document.getElementById(id);
+const NARROW = window.matchMedia("(max-width: 700px)");
 const COMMANDS = [{ command: "/powerpole", hint: "Request a bastion for a database" }];
 
 class App {
@@ -80,6 +82,7 @@ class App {
   toggleSide(open) {
     document.body.classList.toggle("side-open", open);
     byId("menu").setAttribute("aria-expanded", String(open));
+    if (open) byId("side-close").focus();
   }
 
   placeTitle(place) { return place.dm ? "PowerPole" : `#${place.name}`; }
@@ -95,7 +98,8 @@ class App {
       ? "Direct messages with the app · only you see them"
       : `${place.members.map((id) => this.person(id).name).join(", ")} and PowerPole`;
     const field = byId("composer-text");
-    field.placeholder = place.dm ? "Message PowerPole, or type /powerpole" : `Message #${place.name}, or type /powerpole`;
+    const whom = place.dm ? "PowerPole" : `#${place.name}`;
+    field.placeholder = NARROW.matches ? `Message ${whom}` : `Message ${whom}, or type /powerpole`;
     document.title = `${this.placeTitle(place)} · PowerPole workspace`;
     const here = this.state.messages.filter((message) => message.channel === this.place);
     this.drawList(byId("messages"), here.filter((message) => !message.thread_ts || message.thread_ts === message.ts), here, jump);
@@ -132,7 +136,7 @@ class App {
         const node = element("button", {
           type: "button", class: `place${count ? " unread" : ""}`, "data-place": place.id,
           "aria-current": place.id === this.place ? "true" : null, onclick: () => this.go(place.id),
-        }, element("span", { class: "sign", "aria-hidden": "true" }, place.dm ? "●" : "#"),
+        }, element("span", { class: "sign", "aria-hidden": "true" }, place.dm ? icon("person") : "#"),
           element("span", { class: "place-label" }, place.dm ? "PowerPole" : place.name),
           count ? element("span", { class: "badge" }, String(count), element("span", { class: "hidden" }, " unread")) : null);
         return element("li", {}, node);
@@ -201,7 +205,7 @@ class App {
       act: (part, block, value) => this.click({ channel: message.channel, ts: message.ts, action_id: part.action_id, block_id: block.block_id, value: value ?? null }),
     };
     const body = element("div", { class: "body" });
-    if (message.ephemeral) body.append(element("p", { class: "only-you" }, "👁 Only visible to you"));
+    if (message.ephemeral) body.append(element("p", { class: "only-you" }, icon("eye"), "Only visible to you"));
     if (!grouped) {
       body.append(element("p", { class: "byline" }, element("strong", {}, author),
         message.by_app ? element("span", { class: "app-tag" }, "APP") : null,
@@ -209,7 +213,7 @@ class App {
     }
     body.append(...messageBody(message, context));
     if (message.edited) body.append(element("span", { class: "edited", title: `Edited ${new Date(Number(message.edited.ts) * 1000).toUTCString()}` }, "(edited)"));
-    if (failure) body.append(element("p", { class: "failure", role: "alert" }, `⚠️ ${failure}`));
+    if (failure) body.append(element("p", { class: "failure", role: "alert" }, icon("warning"), failure));
     if (replies.length) {
       const latest = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }).format(new Date(Number(replies.at(-1).ts) * 1000));
       body.append(element("button", { type: "button", class: "replies", onclick: () => this.openThread(message.ts) },
@@ -222,7 +226,7 @@ class App {
         : element("span", { class: `avatar tone-${tone < 0 ? 4 : tone}`, "aria-hidden": "true" }, author[0]);
     const node = element("article", { class: `message${grouped ? " grouped" : ""}${message.ephemeral ? " ephemeral" : ""}`, "data-ts": message.ts, "aria-label": `${author}, ${time}` }, element("div", { class: "gutter" }, gutter), body);
     if (scope === "messages" && !message.ephemeral && !replies.length) {
-      node.append(element("button", { type: "button", class: "reply-button", "aria-label": "Reply in a thread", onclick: () => this.openThread(message.ts) }, "💬"));
+      node.append(element("button", { type: "button", class: "reply-button", "aria-label": "Reply in a thread", onclick: () => this.openThread(message.ts) }, icon("reply")));
     }
     return node;
   }
@@ -331,8 +335,11 @@ class App {
   }
 
   start() {
+    drawIcons(document);
     byId("who-select").addEventListener("change", (event) => this.actAs(event.target.value));
     byId("menu").addEventListener("click", () => this.toggleSide(!document.body.classList.contains("side-open")));
+    byId("side-close").addEventListener("click", () => { this.toggleSide(false); byId("menu").focus(); });
+    NARROW.addEventListener("change", () => { if (this.state) this.draw(); });
     byId("new-request").addEventListener("click", () => this.command("/powerpole"));
     byId("thread-close").addEventListener("click", () => { this.closeThread(); byId("composer-text").focus(); });
     byId("thread").addEventListener("keydown", (event) => { if (event.key === "Escape") { this.closeThread(); byId("composer-text").focus(); } });

@@ -2,6 +2,7 @@
 
 import { element, textNode, withEmoji } from "./mrkdwn.js";
 import { renderBlocks } from "./blocks.js";
+import { icon } from "./icons.js";
 
 // What an updated view no longer offers cannot stay chosen.
 function offered(draft, view) {
@@ -110,7 +111,7 @@ export class ModalHost {
     const form = element("form", { class: "modal-form", novalidate: true },
       element("header", { class: "modal-head" },
         element("h2", { id: "modal-title" }, withEmoji(view.title.text)),
-        element("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.close() }, "✕")),
+        element("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => this.close() }, icon("close"))),
       element("div", { class: "modal-body" },
         this.failure ? element("p", { class: "failure", role: "alert" }, this.failure) : null,
         ...renderBlocks(view.blocks, context)),

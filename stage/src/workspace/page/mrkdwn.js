@@ -15,17 +15,13 @@ export function element(tag, attributes = {}, ...children) {
 const unescape = (text) =>
   text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 
-const EMOJI = {
-  white_check_mark: "✅", x: "❌", warning: "⚠️", lock: "🔒", unlock: "🔓", key: "🔑", hourglass: "⌛",
-  hourglass_flowing_sand: "⏳", rocket: "🚀", no_entry: "⛔", no_entry_sign: "🚫", rotating_light: "🚨",
-  clock1: "🕐", alarm_clock: "⏰", stopwatch: "⏱️", memo: "📝", scroll: "📜", bell: "🔔", eyes: "👀",
-  information_source: "ℹ️", heavy_check_mark: "✔️", wave: "👋", tada: "🎉", red_circle: "🔴",
-  large_green_circle: "🟢", large_yellow_circle: "🟡", shield: "🛡️", zap: "⚡", mag: "🔍", broom: "🧹",
-};
-
+// Slack draws these; here their names do, since not every machine has a font with them. What PowerPole sends has none.
 export function withEmoji(text) {
-  return text.replace(/:([a-z0-9_+-]+):/g, (whole, name) => EMOJI[name] ?? whole);
+  return text.replace(/:([a-z0-9_+-]+):/g, (whole, name) => (EMOJI.has(name) ? `[${name.replaceAll("_", " ")}]` : whole));
 }
+
+const EMOJI = new Set(["white_check_mark", "x", "warning", "lock", "unlock", "key", "hourglass", "rocket", "no_entry",
+  "rotating_light", "alarm_clock", "memo", "bell", "eyes", "information_source", "tada"]);
 
 // An address is only followed if it is http, https or mailto.
 export function safeHref(address) {
@@ -114,7 +110,8 @@ export function codeBlock(text) {
   copy.addEventListener("click", () => copyText(text, copy));
   // A line breaks between words, not after the hyphens of an option or an id.
   const words = text.split(/(\s+)/).map((part) => (/\S/.test(part) ? element("span", { class: "word" }, part) : part));
-  return element("div", { class: "code-block" }, element("pre", { tabindex: "0" }, element("code", {}, ...words)), copy);
+  // A single word, a password for example, stays whole: the button goes below it where there is no room beside it.
+  return element("div", { class: `code-block${/\s/.test(text.trim()) ? "" : " single"}` }, element("pre", { tabindex: "0" }, element("code", {}, ...words)), copy);
 }
 
 const INLINE = /`([^`\n]+)`|<([^<>\n]+)>|(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])|(?<![\w_])_(?=\S)([^_\n]+?)(?<=\S)_(?![\w_])|(?<![\w~])~(?=\S)([^~\n]+?)(?<=\S)~(?![\w~])/g;
