@@ -63,7 +63,7 @@ lint: ## Formatting, lints, directions of dependencies, shell scripts, licences
 	@tests/lint.sh
 
 .PHONY: unit
-unit: install ## Every unit and integration test on real parts; both verifiers against each other
+unit: install build ## Every unit and integration test on real parts; both verifiers against each other
 	@tests/unit.sh
 	@tests/verifier/run.sh $(BIN)/powerpole
 
