@@ -56,6 +56,8 @@ pub struct Facts {
     pub closing: Vec<(String, String)>,
     /// Objects whose DEFINER is an account of ours.
     pub left_behind: Vec<LeftBehind>,
+    /// Prepared XA branches as `XA ROLLBACK` takes them; `None` where this user may not list them.
+    pub prepared_branches: Option<Vec<String>>,
 }
 
 /// An object that runs, or ran, with the rights of an account of ours.
@@ -165,6 +167,7 @@ mod tests {
             ],
             ticket_keys: vec!["k1".into()],
             grantors: vec![("'g'@'%'".into(), true)],
+            prepared_branches: Some(vec![]),
             ..Facts::default()
         }
     }
@@ -173,7 +176,7 @@ mod tests {
     fn each_fault_is_found_by_its_code_and_a_healthy_server_has_none() {
         assert_eq!(findings(&healthy()), []);
         type Fault = (&'static str, fn(&mut Facts));
-        let faults: [Fault; 21] = [
+        let faults: [Fault; 23] = [
             ("not_installed", |f| f.installed = None),
             ("version_differs", |f| {
                 f.installed = Some(SCHEMA_VERSION + 1)
@@ -215,6 +218,10 @@ mod tests {
                     exists: false,
                 });
             }),
+            ("prepared_branch", |f| {
+                f.prepared_branches = Some(vec!["X'61',X'',1".into()]);
+            }),
+            ("prepared_branches_unseen", |f| f.prepared_branches = None),
             ("account_overdue", |f| {
                 f.overdue.push(("'a'@'h'".into(), "4006".into()))
             }),

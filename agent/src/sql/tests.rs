@@ -266,6 +266,26 @@ async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
     }
 }
 
+/// What `mariadb`, the client, says to a statement.
+async fn client(
+    address: SocketAddr,
+    setting: &Setting,
+    more: &[&str],
+    sql: &str,
+) -> std::process::Output {
+    tokio::process::Command::new("mariadb")
+        .args(["--no-defaults", "--ssl"])
+        .args(["-h", &address.ip().to_string()])
+        .args(["-P", &address.port().to_string()])
+        .args(["-u", &setting.user])
+        .arg(format!("-p{}", setting.password))
+        .args(more)
+        .args(["-N", "-B", "-e", sql])
+        .output()
+        .await
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
     let Some(setting) =
@@ -282,25 +302,8 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
             .to_string();
         assert!(error.contains("insecure transport"), "{error}");
 
-        let port = trial.endpoint.address.port().to_string();
         let run = async |more: &[&str], sql: &str| {
-            tokio::process::Command::new("mariadb")
-                .args([
-                    "--no-defaults",
-                    "-h",
-                    "127.0.0.1",
-                    "-P",
-                    &port,
-                    "-u",
-                    &setting.user,
-                    "--ssl",
-                ])
-                .arg(format!("-p{}", setting.password))
-                .args(more)
-                .args(["-N", "-B", "-e", sql])
-                .output()
-                .await
-                .unwrap()
+            client(trial.endpoint.address, &setting, more, sql).await
         };
         let output = run(&["--compress"], "SHOW SESSION STATUS LIKE 'Compression'").await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -331,6 +334,93 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
         }
         trial.endpoint.stop().await;
     }
+}
+
+/// The owner's own connection to each server, past the endpoint.
+async fn owners() -> Vec<Conn> {
+    let mut owners = Vec::new();
+    for name in ["POWERPOLE_TEST_MYSQL", "POWERPOLE_TEST_MARIADB"] {
+        let opts = Opts::from_url(&std::env::var(name).unwrap()).unwrap();
+        let opts = OptsBuilder::from_opts(opts).ssl_opts(Some(untrusting()));
+        owners.push(Conn::new(opts).await.unwrap());
+    }
+    owners
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_xa_branch_is_left_prepared_however_it_is_spelt() {
+    let Some(setting) = setting("no_xa_branch_is_left_prepared_however_it_is_spelt").await else {
+        return;
+    };
+    for (server, mut owner) in setting.servers.iter().zip(owners().await) {
+        let trial = trial_before(*server, &setting.ca).await;
+        for (number, spelling) in [
+            "XA PREPARE 'pp'",
+            "xa\n\tprepare 'pp'",
+            "XA/* */PREPARE/* */'pp'",
+            "/*! XA PREPARE 'pp' */",
+            "XA -- x\nPREPARE 'pp'",
+            "SELECT 1; XA PREPARE 'pp'",
+            "PREPARE s FROM 'XA PREPARE ''pp'''",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            // By text, and by a prepared statement of the protocol.
+            for prepared in [false, true] {
+                let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
+                    .await
+                    .unwrap();
+                for statement in [
+                    "CREATE TABLE IF NOT EXISTS branches (id INT PRIMARY KEY)",
+                    "XA START 'pp'",
+                    &format!("INSERT INTO branches VALUES ({number})"),
+                    "XA END 'pp'",
+                ] {
+                    conn.query_drop(statement).await.unwrap();
+                }
+                let answer = if prepared {
+                    conn.exec_drop(spelling, ()).await
+                } else {
+                    conn.query_drop(spelling).await
+                };
+                assert!(answer.is_err(), "{server}: {spelling}");
+                let next = conn.query_drop("SELECT 1").await;
+                assert!(next.is_err(), "{server}: the connection must be over");
+                let left: Vec<mysql_async::Row> = owner.query("XA RECOVER").await.unwrap();
+                assert_eq!(left.len(), 0, "{server}: {spelling}");
+            }
+        }
+        owner
+            .query_drop(format!("DROP TABLE {}.branches", setting.user))
+            .await
+            .unwrap();
+        trial.endpoint.stop().await;
+        assert!(holds(&all_bytes(&trial.spool), b"XA/* */PREPARE"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_of_a_connection_do_not_reach_the_server() {
+    let Some(setting) = setting("attributes_of_a_connection_do_not_reach_the_server").await else {
+        return;
+    };
+    // MariaDB's performance schema is off: MySQL alone tells what it was given.
+    let sql = "SELECT COUNT(*) FROM performance_schema.session_account_connect_attrs \
+        WHERE PROCESSLIST_ID = CONNECTION_ID()";
+    let count = async |address| {
+        let output = client(address, &setting, &[], sql).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let count: u32 = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
+        count
+    };
+    let trial = trial_before(setting.servers[0], &setting.ca).await;
+    assert!(
+        count(setting.servers[0]).await > 1,
+        "past the endpoint they are told"
+    );
+    assert_eq!(count(trial.endpoint.address).await, 0);
+    trial.endpoint.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,7 +119,27 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
     )
     .await?;
     facts.left_behind = left_behind(conn).await?;
+    facts.prepared_branches = prepared_branches(conn).await?;
     Ok(facts)
+}
+
+/// Every prepared XA branch of the server, as `XA ROLLBACK` takes it; `None` where listing them is not allowed.
+async fn prepared_branches(conn: &mut Conn) -> Result<Option<Vec<String>>, CommandError> {
+    // XAER_RMERR, "Fatal error occurred in the transaction branch": how MySQL says that XA_RECOVER_ADMIN is missing.
+    const NOT_ALLOWED: u16 = 1401;
+    let found: Vec<(i64, usize, usize, Vec<u8>)> = match rows(conn, "XA RECOVER").await {
+        Err(CommandError::Statement {
+            source: mysql_async::Error::Server(error),
+            ..
+        }) if error.code == NOT_ALLOWED => return Ok(None),
+        found => found?,
+    };
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let branch = |(format, global, _, data): (i64, usize, usize, Vec<u8>)| {
+        let (global, qualifier) = data.split_at(global.min(data.len()));
+        format!("X'{}',X'{}',{format}", hex(global), hex(qualifier))
+    };
+    Ok(Some(found.into_iter().map(branch).collect()))
 }
 
 /// Objects of the whole server whose DEFINER is, or was, an account of the registry.

@@ -155,6 +155,17 @@ fn faults() -> Vec<Fault> {
             ["DELETE FROM powerpole.schemas WHERE name = 'gone_1'"],
         ),
         fault(
+            "prepared_branch",
+            [
+                "XA START 'left'",
+                "INSERT INTO app_1.t VALUES (18, 1)",
+                "XA END 'left'",
+                "XA PREPARE 'left'",
+            ],
+            // As the finding's mend says it.
+            ["XA ROLLBACK X'6c656674',X'',1"],
+        ),
+        fault(
             "version_differs",
             ["UPDATE powerpole.settings SET value = '1' WHERE name = 'version'"],
             [],

@@ -132,6 +132,29 @@ fn accounts(facts: &Facts, found: &mut Vec<Finding>) {
             "make it again with an account of the application as DEFINER, or drop it".into(),
         ));
     }
+    prepared_branches(facts, found);
+}
+
+/// The server does not say whose a prepared branch is: it may be the application's.
+fn prepared_branches(facts: &Facts, found: &mut Vec<Finding>) {
+    let Some(branches) = &facts.prepared_branches else {
+        found.push(warning(
+            "prepared_branches_unseen",
+            "this user may not list prepared XA branches, and one may outlive the account that prepared it".into(),
+            "run the check as an owner, or GRANT XA_RECOVER_ADMIN".into(),
+        ));
+        return;
+    };
+    for branch in branches {
+        found.push(warning(
+            "prepared_branch",
+            format!("the XA branch {branch} is prepared: it holds its locks, without an account, until somebody ends it"),
+            format!(
+                "if no application of yours is about to end it, it was left behind (statements that say XA are in the \
+                 recordings): XA ROLLBACK {branch}"
+            ),
+        ));
+    }
 }
 
 fn definer(facts: &Facts, found: &mut Vec<Finding>) {
