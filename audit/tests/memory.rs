@@ -6,6 +6,8 @@
     clippy::unwrap_used
 )]
 
+mod support;
+
 use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
@@ -86,14 +88,14 @@ fn any_flood_is_verified_within_32_mib() {
     file.into_inner().unwrap().sync_all().unwrap();
 
     // What the program takes without a flood: mostly mapped pages of itself, which differ from build to build.
-    let small = Command::new(env!("CARGO_BIN_EXE_powerpole"))
+    let small = Command::new(support::binary())
         .args(["verify", valid.to_str().unwrap()])
         .output()
         .unwrap();
     assert!(small.status.success());
     let own_kib = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
 
-    let output = Command::new(env!("CARGO_BIN_EXE_powerpole"))
+    let output = Command::new(support::binary())
         .args(["verify", directory.path().to_str().unwrap(), "--json"])
         .output()
         .unwrap();

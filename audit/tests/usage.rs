@@ -6,6 +6,8 @@
     clippy::unwrap_used
 )]
 
+mod support;
+
 use std::{
     fs,
     path::Path,
@@ -15,7 +17,7 @@ use std::{
 use serde_json::Value;
 
 fn powerpole(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_powerpole"))
+    Command::new(support::binary())
         .args(arguments)
         .env_remove("POWERPOLE_LEDGER_TABLE")
         .output()

@@ -6,6 +6,8 @@
     clippy::unwrap_used
 )]
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,11 +21,10 @@ fn vectors() -> PathBuf {
 }
 
 fn powerpole(arguments: &[&str]) -> Output {
-    let binary = std::env::var_os("POWERPOLE_TEST_BIN").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_powerpole")),
-        |folder| Path::new(&folder).join("powerpole"),
-    );
-    Command::new(binary).args(arguments).output().unwrap()
+    Command::new(support::binary())
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn expected(directory: &Path) -> Value {

@@ -11,3 +11,5 @@ mod faults;
 mod installing;
 mod left_behind;
 mod owner;
+#[path = "../support/mod.rs"]
+mod support;

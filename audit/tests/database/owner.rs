@@ -88,7 +88,7 @@ impl Server {
     /// Exit code, and what was said.
     pub(crate) fn powerpole(&self, arguments: &[&str]) -> (i32, String) {
         let (what, more) = arguments.split_first().unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_powerpole"))
+        let output = Command::new(crate::support::binary())
             .args(["database", what])
             .args(["--host", self.opts.ip_or_hostname()])
             .args(["--port", &self.opts.tcp_port().to_string()])

@@ -1,14 +1,21 @@
 //! One control on one moto and one Slack, and a bastion's side of the conversation.
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType,
-};
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+mod bastion;
+mod cloud;
+mod http;
+mod logs;
+mod slack;
+
+pub(crate) use bastion::Bastion;
+pub(crate) use cloud::bucket_client;
+pub(crate) use http::post;
+pub(crate) use logs::alarms;
+
+use cloud::{Moto, MotoProxy, aws_settings, make_bucket, make_profile, make_table, moto, pass_on};
 use ed25519_dalek::SigningKey;
+use http::serve;
 use jiff::Timestamp;
+use logs::Logs;
 use powerpole_control::aws::cloud::Aws;
 use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
@@ -23,20 +30,14 @@ use powerpole_control::slack::client::SlackApi;
 use powerpole_control::tick::execute;
 use powerpole_control::{bastion_api, slack_api};
 use powerpole_protocol::boot::BootDocument;
-use powerpole_protocol::callback::{Answer, ChainHead, Heartbeat, Ready};
-use powerpole_protocol::envelope::{Envelope, Message, body_digest, key_text};
 use powerpole_protocol::handoff::Handoff;
 use powerpole_protocol::id::{InstanceId, RequestId};
-use powerpole_protocol::sealed::SealedSecret;
 use powerpole_protocol::secret::Secret;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use slack::{SIGNING_SECRET, Slack, sign, slack_answers};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// The workspace of the shipped example.
@@ -44,161 +45,6 @@ pub(crate) const TEAM: &str = "T0POWERPOLE";
 /// The bastions' role of the shipped example.
 pub(crate) const ROLE_ID: &str = "AROASTAGEBASTION00000";
 pub(crate) const PASSWORD: &str = "pw-<&>-never-stored";
-const SIGNING_SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
-
-pub(crate) struct Moto {
-    child: Child,
-    pub(crate) url: String,
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-static LOGS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct Logs;
-
-impl std::io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOGS.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The alarms that control has logged about a request, as the shipped binary logs them.
-pub(crate) fn alarms(request: &RequestId) -> Vec<String> {
-    let logs = String::from_utf8(LOGS.lock().unwrap().clone()).unwrap();
-    let lines = logs
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let ours = lines.filter(|line| line["request"] == request.as_str());
-    ours.filter_map(|line| line["alarm"].as_str().map(str::to_owned))
-        .collect()
-}
-
-/// Starts moto, or says loudly that this test shows nothing.
-pub(crate) async fn moto() -> Option<Moto> {
-    let Some(server) = moto_server() else {
-        eprintln!("SKIPPED: no moto in the cache: stage/install/all.sh python installs it");
-        return None;
-    };
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    // One call at a time: moto's threads share dictionaries without locks, so that of two conditional writes at once
-    // both can win. What these tests race is control, not moto.
-    const SERVE: &str = "import sys; from werkzeug.serving import run_simple; \
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app; \
-        run_simple('127.0.0.1', int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)";
-    let child = Command::new(server.with_file_name("python3"))
-        .args(["-c", SERVE, &port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let moto = Moto {
-        child,
-        url: format!("http://127.0.0.1:{port}"),
-    };
-    for _ in 0..600 {
-        if tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_ok()
-        {
-            return Some(moto);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("moto did not start");
-}
-
-fn moto_server() -> Option<PathBuf> {
-    let given = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let cache = given("POWERPOLE_CACHE")
-        .or_else(|| given("XDG_CACHE_HOME").map(|path| path.join("powerpole")))
-        .or_else(|| given("HOME").map(|path| path.join(".cache/powerpole")))?;
-    Some(cache.join("venv-stage/bin/moto_server")).filter(|path| path.is_file())
-}
-
-/// What Slack was asked, and what it shall fail.
-#[derive(Default)]
-pub(crate) struct Slack {
-    pub(crate) calls: Mutex<Vec<(String, Value)>>,
-    pub(crate) failing: Mutex<Option<&'static str>>,
-    /// What `users.info` says of a person besides or otherwise.
-    pub(crate) differing: Mutex<HashMap<&'static str, Value>>,
-}
-
-impl Slack {
-    pub(crate) fn of(&self, method: &str) -> Vec<Value> {
-        let calls = self.calls.lock().unwrap();
-        calls
-            .iter()
-            .filter(|(m, _)| m == method)
-            .map(|(_, body)| body.clone())
-            .collect()
-    }
-
-    /// What the message of this timestamp shows now.
-    pub(crate) fn shows(&self, ts: &str) -> String {
-        let updates = self.of("chat.update");
-        let last = updates.iter().rfind(|u| u["ts"] == ts);
-        last.map(|u| u["blocks"].to_string()).unwrap_or_default()
-    }
-}
-
-async fn slack_answers(
-    State(slack): State<Arc<Slack>>,
-    UrlPath(method): UrlPath<String>,
-    body: String,
-) -> Response {
-    let body: Value = serde_json::from_str(&body).unwrap_or_else(|_| {
-        let fields: Vec<(String, String)> = serde_urlencoded::from_str(&body).unwrap();
-        fields
-            .into_iter()
-            .map(|(k, v)| (k, Value::String(v)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    });
-    if *slack.failing.lock().unwrap() == Some(method.as_str()) {
-        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response();
-    }
-    let ts = {
-        let mut calls = slack.calls.lock().unwrap();
-        calls.push((method.clone(), body.clone()));
-        format!("1700000000.{:06}", calls.len())
-    };
-    Json(match method.as_str() {
-        "users.info" => {
-            let id = body["user"].as_str().unwrap();
-            let name = id.trim_start_matches("U0").to_lowercase();
-            let mut user = json!({"id": id, "team_id": TEAM, "deleted": false, "is_bot": false,
-                "is_restricted": false, "is_ultra_restricted": false, "is_email_confirmed": true,
-                "profile": {"email": format!("{name}@example.com")}});
-            if let Some(Value::Object(differing)) = slack.differing.lock().unwrap().get(id) {
-                user.as_object_mut().unwrap().extend(differing.clone());
-            }
-            json!({"ok": true, "user": user})
-        }
-        "conversations.open" => json!({"ok": true, "channel": {"id": "D1"}}),
-        "chat.postMessage" => json!({"ok": true, "ts": ts, "channel": body["channel"]}),
-        _ => json!({"ok": true}),
-    })
-    .into_response()
-}
 
 pub(crate) struct Stage {
     pub(crate) _moto: Moto,
@@ -471,114 +317,6 @@ impl Stage {
     }
 }
 
-pub(crate) struct Bastion {
-    pub(crate) boot: BootDocument,
-    pub(crate) handoff: Handoff,
-    pub(crate) instance: InstanceId,
-    pub(crate) key: SigningKey,
-    pub(crate) api: SocketAddr,
-}
-
-impl Bastion {
-    pub(crate) fn hello_body(&self) -> Value {
-        json!({"request": self.boot.request, "attempt": self.boot.attempt, "instance": self.instance,
-            "boot_token": self.boot.boot_token.expose().expose(), "handoff_token": self.handoff.token.expose().expose(),
-            "bastion_key": key_text(&self.key.verifying_key()), "agent": "0.1.0", "boot": "b"})
-    }
-
-    pub(crate) fn failed_body(&self, step: &str, code: &str) -> Value {
-        json!({"request": self.boot.request, "attempt": self.boot.attempt, "instance": self.instance,
-            "boot_token": self.boot.boot_token.expose().expose(), "step": step, "code": code,
-            "message": "it went wrong", "steps": []})
-    }
-
-    /// Posts clear JSON; gives status and, when signed by control, its answer.
-    pub(crate) async fn clear(&self, path: &str, body: &Value) -> (u16, Option<Answer>) {
-        self.exchange(path, body.to_string(), None).await
-    }
-
-    pub(crate) async fn signed<M: Message>(
-        &self,
-        path: &str,
-        message: &M,
-    ) -> (u16, Option<Answer>) {
-        let envelope = Envelope::sign(message, &self.key).unwrap();
-        self.exchange(
-            path,
-            serde_json::to_string(&envelope).unwrap(),
-            Some(envelope.digest()),
-        )
-        .await
-    }
-
-    async fn exchange(
-        &self,
-        path: &str,
-        body: String,
-        digest: Option<String>,
-    ) -> (u16, Option<Answer>) {
-        let digest = digest.unwrap_or_else(|| body_digest(&body));
-        let (status, text) = post(
-            self.api,
-            path,
-            &[("content-type", "application/json")],
-            body,
-        )
-        .await;
-        let key = powerpole_protocol::envelope::parse_key(&self.boot.control.signing_key).unwrap();
-        let answer = (status == 200).then(|| {
-            serde_json::from_str::<Envelope>(&text)
-                .unwrap()
-                .open::<Answer>(&key)
-                .unwrap()
-        });
-        if let Some(answer) = &answer {
-            assert_eq!(answer.to, digest);
-        }
-        (status, answer)
-    }
-
-    pub(crate) fn ready(&self) -> Ready {
-        let password = Secret::new(PASSWORD.to_owned());
-        let request = &self.boot.request;
-        Ready {
-            request: request.clone(),
-            attempt: self.boot.attempt,
-            instance: self.instance.clone(),
-            account: format!("'{}'@'10.77.64.5'", self.handoff.grant.account),
-            mysql_line: "mysql -h 127.0.0.1 -P 3306 -u alice -p --ssl".into(),
-            password: SealedSecret::seal(
-                &password,
-                &self.boot.control.sealing_key,
-                request,
-                self.boot.attempt,
-            )
-            .unwrap(),
-            genesis_head: "ab".repeat(32),
-            anchor_prefix: format!("{ROLE_ID}:{}/{request}/", self.instance),
-            steps: vec![],
-        }
-    }
-
-    pub(crate) fn heartbeat(&self, count: u64) -> Heartbeat {
-        Heartbeat {
-            request: self.boot.request.clone(),
-            attempt: self.boot.attempt,
-            instance: self.instance.clone(),
-            count,
-            head: ChainHead {
-                seq: count * 10,
-                hash: "cd".repeat(32),
-            },
-            lag_records: 0,
-            lag_ms: 0,
-            advisories: 0,
-            sessions: 1,
-            statements: 3,
-        }
-    }
-}
-
 fn service(
     config: &Config,
     settings: &aws_config::SdkConfig,
@@ -601,202 +339,4 @@ fn service(
         config: config.clone(),
         keys,
     })
-}
-
-pub(crate) async fn aws_settings(url: &str) -> aws_config::SdkConfig {
-    let credentials = aws_sdk_dynamodb::config::Credentials::new(
-        "AKIASTAGECONTROL0000",
-        "any",
-        None,
-        None,
-        "test",
-    );
-    aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .region(aws_config::Region::new("us-east-1"))
-        .endpoint_url(url)
-        .credentials_provider(credentials)
-        .load()
-        .await
-}
-
-pub(crate) async fn make_table(settings: &aws_config::SdkConfig) {
-    let attribute = |name: &str| {
-        AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .unwrap()
-    };
-    let key = |name: &str, kind: KeyType| {
-        KeySchemaElement::builder()
-            .attribute_name(name)
-            .key_type(kind)
-            .build()
-            .unwrap()
-    };
-    let index = |name: &str| {
-        GlobalSecondaryIndex::builder()
-            .index_name(name)
-            .key_schema(key(name, KeyType::Hash))
-            .key_schema(key("request", KeyType::Range))
-            .projection(
-                Projection::builder()
-                    .projection_type(ProjectionType::All)
-                    .build(),
-            )
-            .build()
-            .unwrap()
-    };
-    aws_sdk_dynamodb::Client::new(settings)
-        .create_table()
-        .table_name("powerpole-ledger")
-        .attribute_definitions(attribute("request"))
-        .attribute_definitions(attribute("open"))
-        .attribute_definitions(attribute("unrolled"))
-        .key_schema(key("request", KeyType::Hash))
-        .global_secondary_indexes(index("open"))
-        .global_secondary_indexes(index("unrolled"))
-        .billing_mode(BillingMode::PayPerRequest)
-        .send()
-        .await
-        .unwrap();
-}
-
-async fn make_bucket(settings: &aws_config::SdkConfig) {
-    bucket_client(settings)
-        .create_bucket()
-        .bucket("powerpole-anchors")
-        .object_lock_enabled_for_bucket(true)
-        .send()
-        .await
-        .unwrap();
-}
-
-pub(crate) fn bucket_client(settings: &aws_config::SdkConfig) -> aws_sdk_s3::Client {
-    let config = aws_sdk_s3::config::Builder::from(settings)
-        .force_path_style(true)
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
-}
-
-/// What moto lacks.
-#[derive(Clone)]
-struct MotoProxy {
-    moto: String,
-    refusing: Arc<AtomicI64>,
-    /// So many signatures are refused.
-    silent_kms: Arc<AtomicI64>,
-    /// Instances by the client token that launched them.
-    launched: Arc<Mutex<HashMap<String, String>>>,
-}
-
-/// AWS as control sees it: moto, but for launches that find no capacity, and with a filter by client token.
-async fn pass_on(State(proxy): State<MotoProxy>, request: axum::extract::Request) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let mut body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    let form: Vec<(String, String)> = serde_urlencoded::from_bytes(&body).unwrap_or_default();
-    let value = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-    let launch = value("Action").as_deref() == Some("RunInstances");
-    if value("Filter.1.Name").as_deref() == Some("client-token") {
-        let token = value("Filter.1.Value.1").unwrap();
-        let launched = proxy.launched.lock().unwrap().get(&token).cloned();
-        let id = launched.unwrap_or_else(|| "none".to_owned());
-        let asked = [("Action", "DescribeInstances"), ("Version", "2016-11-15")];
-        let by_id = [("Filter.1.Name", "instance-id"), ("Filter.1.Value.1", &id)];
-        let text = serde_urlencoded::to_string([asked, by_id].concat()).unwrap();
-        parts.headers.remove("content-length");
-        body = text.into();
-    }
-    if launch && proxy.refusing.fetch_sub(1, Ordering::SeqCst) > 0 {
-        let text = "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code><Message>none left</Message></Error></Errors><RequestID>x</RequestID></Response>";
-        return (StatusCode::BAD_REQUEST, text).into_response();
-    }
-    let mac = parts.headers.get("x-amz-target");
-    let mac = mac.is_some_and(|target| target == "TrentService.GenerateMac");
-    if mac && proxy.silent_kms.fetch_sub(1, Ordering::SeqCst) > 0 {
-        let text = r#"{"__type": "KMSInternalException", "message": "try again"}"#;
-        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
-    }
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .build_http();
-    let mut onward = hyper::Request::builder()
-        .method(parts.method)
-        .uri(format!("{}{}", proxy.moto, parts.uri));
-    for (name, value) in &parts.headers {
-        onward = onward.header(name, value);
-    }
-    let onward = onward.body(http_body_util::Full::new(body)).unwrap();
-    let response = client.request(onward).await.unwrap();
-    if !launch {
-        return response.map(axum::body::Body::new);
-    }
-    let (head, body) = response.into_parts();
-    let body = axum::body::to_bytes(axum::body::Body::new(body), 1 << 20)
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&body).into_owned();
-    let id = text
-        .split_once("<instanceId>")
-        .and_then(|(_, rest)| rest.split_once("</instanceId>"));
-    if let (Some((id, _)), Some(token)) = (id, value("ClientToken")) {
-        let mut launched = proxy.launched.lock().unwrap();
-        launched.entry(token).or_insert_with(|| id.to_owned());
-    }
-    Response::from_parts(head, axum::body::Body::from(body))
-}
-
-// One call of IAM is not worth its SDK; moto reads the service from the credential's scope.
-async fn make_profile(url: &str) {
-    let scope = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x";
-    let headers = [
-        ("authorization", scope),
-        ("content-type", "application/x-www-form-urlencoded"),
-    ];
-    let body =
-        "Action=CreateInstanceProfile&InstanceProfileName=PowerPoleBastion&Version=2010-05-08";
-    let address = url.trim_start_matches("http://").parse().unwrap();
-    assert_eq!(post(address, "/", &headers, body.to_owned()).await.0, 200);
-}
-
-async fn serve(routes: axum::Router) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    address
-}
-
-pub(crate) async fn post(
-    to: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: String,
-) -> (u16, String) {
-    use http_body_util::BodyExt as _;
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .build_http();
-    let mut request = hyper::Request::post(format!("http://{to}{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let response = client
-        .request(
-            request
-                .body(http_body_util::Full::new(bytes::Bytes::from(body)))
-                .unwrap(),
-        )
-        .await
-        .unwrap();
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
-}
-
-fn sign(at: &str, body: &str) -> String {
-    use hmac::{KeyInit as _, Mac as _};
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(SIGNING_SECRET.as_bytes()).unwrap();
-    mac.update(format!("v0:{at}:{body}").as_bytes());
-    format!(
-        "v0={}",
-        data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
-    )
 }

@@ -150,6 +150,16 @@ pub(super) async fn write_access_on_mariadb(scene: Arc<Scene>) -> anyhow::Result
         .expect("ERROR 1142", SOON)
         .await
         .context("WRITE must not create tables")?;
+    // A prepared branch would hold its locks without an account: the endpoint ends the connection instead.
+    login.send("XA START 'left';\n").await?;
+    login
+        .send("UPDATE orders.orders SET cents = cents + 1 LIMIT 1;\n")
+        .await?;
+    login.send("XA END 'left';\nXA PREPARE 'left';\n").await?;
+    login
+        .expect("Lost connection", SOON)
+        .await
+        .context("XA PREPARE must not pass")?;
     let item = scene
         .closed(&open.request, Duration::from_secs(60) + CLOSING)
         .await?;
@@ -158,6 +168,8 @@ pub(super) async fn write_access_on_mariadb(scene: Arc<Scene>) -> anyhow::Result
         "{:?}",
         item.json()
     );
+    let left = crate::demo::owner_query(&*scene.running().await, "mariadb", "XA RECOVER").await?;
+    ensure!(left.is_empty(), "a branch is left: {left}");
     let verdict = scene.verdict(&open.request).await?;
     ensure!(verdict.verdict == "VALID", "{}", verdict.text);
     Ok(())
