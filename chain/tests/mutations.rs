@@ -11,7 +11,7 @@ mod common;
 use common::{Evidence, head_anchor, key, salt, session, verify};
 use powerpole_chain::{
     AnchorKind, EpochKey, Kind, Redaction, SealReason, Sealer, unsealed_line,
-    verify::{Report, Rule, Verdict, WINDOW},
+    verify::{Rule, Verdict},
     withheld_line,
 };
 
@@ -631,79 +631,6 @@ fn a_login_is_proven_by_itself_when_the_chain_is_cut_behind_it() {
         .collect();
     assert_eq!(report.verdict, Verdict::Unsealed);
     assert_eq!(words, ["PROVEN", "INCOMPLETE"]);
-}
-
-fn long(records: u32) -> Evidence {
-    session(3, records / 50, 50)
-}
-
-#[test]
-fn a_flood_of_foreign_lines_costs_linear_time_and_changes_nothing() {
-    let evidence = long(500);
-    let flood = (0..WINDOW as u64 * 3).map(|n| {
-        let mut previous = [0x77; 32];
-        previous[..8].copy_from_slice(&n.to_be_bytes());
-        powerpole_chain::Record {
-            seq: n % 600 + 1,
-            t_us: common::START,
-            kind: Kind::Output,
-            session: 1,
-            previous,
-            content: powerpole_chain::Content::Full {
-                salt: [0; 16],
-                payload: vec![],
-            },
-        }
-        .to_line()
-    });
-    let mut verifier = powerpole_chain::verify::Verifier::new(evidence.inputs.clone());
-    let mut own = evidence.lines.iter();
-    for (n, line) in flood.enumerate() {
-        if n % 300 == 0
-            && let Some(own) = own.next()
-        {
-            verifier.line(own.as_bytes(), None);
-        }
-        verifier.line(line.as_bytes(), None);
-    }
-    for own in own {
-        verifier.line(own.as_bytes(), None);
-    }
-    let report: Report = verifier.finish();
-    assert_eq!(
-        (report.verdict, report.could_not_check),
-        (Verdict::Valid, None)
-    );
-    assert_eq!(report.foreign, WINDOW as u64 * 3);
-}
-
-#[test]
-fn lines_further_out_of_place_than_the_window_end_in_no_verdict_or_the_right_one() {
-    let evidence = long(500);
-    let own = |n: usize| evidence.lines[n].as_bytes();
-    let mut verifier = powerpole_chain::verify::Verifier::new(evidence.inputs.clone());
-    for n in (0..evidence.lines.len()).filter(|n| *n != 20) {
-        verifier.line(own(n), None);
-    }
-    for n in 0..WINDOW as u64 * 2 {
-        let line = powerpole_chain::Record {
-            seq: 1,
-            t_us: n,
-            kind: Kind::Output,
-            session: 1,
-            previous: [0x77; 32],
-            content: powerpole_chain::Content::Full {
-                salt: [0; 16],
-                payload: vec![],
-            },
-        }
-        .to_line();
-        verifier.line(line.as_bytes(), None);
-    }
-    verifier.line(own(20), None);
-    let report = verifier.finish();
-    assert!(report.could_not_check.is_some());
-    assert_eq!(report.exit_code(false), 2);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(super) struct Ring<const LIMIT: usize> {
 /// What an overwritten node leaves to be done.
 pub(super) struct Overwritten {
     pub(super) hash: Hash,
+    pub(super) previous: Hash,
     pub(super) count: u64,
     pub(super) proven: bool,
     pub(super) gap: bool,
@@ -78,6 +79,7 @@ impl<const LIMIT: usize> Ring<LIMIT> {
         let old = self.slots.get_mut(slot)?;
         let overwritten = (!old.is_gone()).then(|| Overwritten {
             hash: old.hash,
+            previous: old.previous,
             count: count - LIMIT as u64,
             proven: old.proven(),
             gap: old.kind == Kind::Gap,

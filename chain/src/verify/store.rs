@@ -257,6 +257,11 @@ impl Store {
         self.evicted.may_hold(hash)
     }
 
+    /// True when a line that follows this head may have been pushed out. Never false for one that was.
+    pub(super) fn may_have_evicted_after(&self, head: &Hash) -> bool {
+        self.evicted.may_hold_after(head)
+    }
+
     /// Takes a node whose head was looked for in vain. It is listed, as all others are.
     pub(super) fn insert(&mut self, node: &Node, attached: bool) -> Place {
         debug_assert_eq!(self.unlisted, self.attached.count);
@@ -297,7 +302,7 @@ impl Store {
             self.gaps.remove(&old.hash);
         }
         if !old.proven {
-            self.evicted.insert(&old.hash);
+            self.evicted.insert_line(&old.hash, &old.previous);
         }
     }
 
@@ -357,7 +362,8 @@ impl Store {
         let Some(old) = self.controls.front() else {
             return;
         };
-        let (hash, epoch, place) = (old.hash, old.epoch, old.place);
+        let (hash, previous) = (old.hash, old.previous);
+        let (epoch, place) = (old.epoch, old.place);
         let number = self.controls_from as u32;
         let entry = self
             .control_table
@@ -374,7 +380,7 @@ impl Store {
         };
         self.list_all();
         self.unlist(&hash, place.attached, place.count);
-        self.evicted.insert(&hash);
+        self.evicted.insert_line(&hash, &previous);
         if let Some(node) = self.at_mut(place) {
             node.set_gone();
         }
