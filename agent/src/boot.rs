@@ -185,7 +185,13 @@ pub(crate) async fn boot(
         .take(
             "sql_endpoint",
             seconds(20),
-            SqlEndpoint::start(config, servers.session(), recorder.clone(), evidence.gate()),
+            SqlEndpoint::start(
+                config,
+                servers.session(),
+                account.user(),
+                recorder.clone(),
+                evidence.gate(),
+            ),
         )
         .await?;
     let sql = &*bastion.sql.insert(sql);

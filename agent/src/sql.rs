@@ -3,14 +3,16 @@
 //! Owns the listening socket and both legs of every connection, with TLS on each. Passes the login through, so the
 //! account's password is the client's and the server's affair and is in no record. Records every packet that a
 //! server could take for a command, before it is passed on. Never lets a connection without TLS or with compression
-//! through, and nobody but the operator's uid.
+//! through, nobody but the operator's uid, and no other account than the grant's.
 //!
 //! Passed as they are: LOAD DATA LOCAL (its data is recorded like a statement), prepared statements, multiple
 //! statements, large packets. Taken out of the server's greeting: compression, query attributes, so that a
 //! statement's record begins with its text, and connection attributes, from which a statement could be made. Not
-//! passed: XA PREPARE, whose branch would outlive the account.
+//! passed: XA PREPARE, whose branch would outlive the account, and packets whose number the server would not take. Of
+//! COM_CHANGE_USER all but the secret is passed, for which the server then asks.
 
 mod answers;
+mod change_user;
 mod client_stream;
 mod connection;
 mod packet;
@@ -23,6 +25,7 @@ use crate::account::DatabaseTarget;
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
+use client_stream::Broken;
 use connection::Trouble;
 use peer::Client;
 use powerpole_chain::Kind;
@@ -77,7 +80,7 @@ impl Coded for SqlError {
 }
 
 /// What this endpoint does not pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SqlRefusal {
     /// The server refused the connection itself.
     ByServer,
@@ -93,10 +96,12 @@ pub(crate) enum SqlRefusal {
     OtherUser(Option<u32>),
     /// The client is a process of the operator that belongs to no login.
     NoLogin,
+    /// The client breaks the protocol, or wants what is not passed.
+    Broken(Broken),
 }
 
 impl SqlRefusal {
-    fn code(self) -> &'static str {
+    fn code(&self) -> &'static str {
         match self {
             Self::ByServer => "sql_by_server",
             Self::ServerWithoutTls => "sql_server_without_tls",
@@ -105,7 +110,29 @@ impl SqlRefusal {
             Self::OldLogin => "sql_old_login",
             Self::OtherUser(_) => "sql_other_user",
             Self::NoLogin => "sql_no_login",
+            Self::Broken(broken) => broken.code(),
         }
+    }
+
+    /// The refusal's record.
+    fn record(&self, connection: u32, uid: Option<u32>) -> serde_json::Value {
+        let broken = if let Self::Broken(broken) = self {
+            Some(broken)
+        } else {
+            None
+        };
+        let user = if let Some(Broken::OtherAccount { asked, .. }) = broken {
+            Some(asked)
+        } else {
+            None
+        };
+        json!({
+            "code": self.code(),
+            "connection": connection,
+            "uid": uid,
+            "why": broken.map(ToString::to_string),
+            "user": user,
+        })
     }
 }
 
@@ -115,16 +142,18 @@ impl fmt::Display for SqlRefusal {
     }
 }
 
-/// Whose connections are served, and how the client of one is found.
-#[derive(Debug, Clone, Copy)]
+/// Whose connections are served, as which account, and how the client of one is found.
+#[derive(Debug, Clone)]
 struct Clients {
     operator_uid: u32,
+    /// The grant's account: no other one is passed, whatever its password.
+    account: String,
     find: fn(SocketAddr, SocketAddr) -> io::Result<Option<Client>>,
 }
 
 impl Clients {
     /// The login that made a connection; who is not in one is refused.
-    fn login(self, client: &TcpStream, peer: SocketAddr) -> Result<u32, SqlRefusal> {
+    fn login(&self, client: &TcpStream, peer: SocketAddr) -> Result<u32, SqlRefusal> {
         let found = client.local_addr().and_then(|own| (self.find)(peer, own));
         let found = match found {
             Ok(found) => found,
@@ -164,13 +193,14 @@ pub(crate) struct SqlEndpoint {
 }
 
 impl SqlEndpoint {
-    /// Listens for the operator's clients.
+    /// Listens for the operator's clients, which may log in as this account alone.
     ///
     /// # Errors
     /// When the port or TLS cannot be had.
     pub(crate) async fn start(
         config: &Config,
         target: &DatabaseTarget,
+        account: &str,
         recorder: Recorder,
         gate: watch::Receiver<Gate>,
     ) -> Result<Self, SqlError> {
@@ -182,6 +212,7 @@ impl SqlEndpoint {
         peer::probe().map_err(SqlError::Peers)?;
         let clients = Clients {
             operator_uid,
+            account: account.to_owned(),
             find: peer::client_of,
         };
         Self::start_for(config.sql_listen, clients, target, recorder, gate).await
@@ -279,13 +310,15 @@ impl Endpoint {
     async fn attend(&self, client: TcpStream, peer: SocketAddr) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let login = self.clients.login(&client, peer);
-        let session = login.unwrap_or(0);
+        let session = *login.as_ref().unwrap_or(&0);
         let uid = match login {
             Err(SqlRefusal::OtherUser(uid)) => uid,
             _ => Some(self.clients.operator_uid),
         };
         let outcome = match login {
-            Ok(_) => connection::serve(self, connection::Whose { number, session }, client).await,
+            Ok(session) => {
+                connection::serve(self, connection::Whose { number, session }, client).await
+            }
             Err(refusal) => Err(Trouble::Refused(refusal)),
         };
         let recorded = match &outcome {
@@ -293,7 +326,7 @@ impl Endpoint {
             Err(Trouble::Refused(refusal)) => {
                 let code = refusal.code();
                 tracing::warn!(connection = number, code, ?uid, "connection refused");
-                let record = json!({"code": code, "connection": number, "uid": uid});
+                let record = refusal.record(number, uid);
                 self.recorder.record_json(Kind::Refusal, session, &record)
             }
             Err(trouble) => self.note(number, session, "sql_closed", Some(trouble.to_string())),

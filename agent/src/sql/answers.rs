@@ -20,6 +20,10 @@ pub(crate) struct Answers {
     /// The statement whose answer's first packet is being read.
     current: Option<u64>,
     first: Vec<u8>,
+    /// The statement (COM_CHANGE_USER) that the server asked a password for, until it says what became of it.
+    authenticating: Option<u64>,
+    /// Number and first byte of a packet that is not its predecessor's rest.
+    packet: Option<(u8, Option<u8>)>,
 }
 
 impl Answers {
@@ -27,6 +31,17 @@ impl Answers {
     pub(crate) fn expect(&mut self, statement: u64) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(statement);
+        }
+    }
+
+    /// The number of the first packet of local data, where a request for it is the last that the server said. A row that
+    /// begins with NULL looks the same, but the server says more after it.
+    pub(crate) fn asks_for_data(&self) -> Option<u8> {
+        match self.packet {
+            Some((seq, Some(0xfb))) if self.left == 0 && self.head.is_empty() => {
+                Some(seq.wrapping_add(1))
+            }
+            _ => None,
         }
     }
 
@@ -48,16 +63,23 @@ impl Answers {
                 self.goes_on = head.goes_on();
                 // Only an answer's first packet has number 1; a long one comes by it again after 256 packets,
                 // when nothing is waiting any more.
-                self.current = if head.seq == 1 && !continues {
+                self.current = if continues {
+                    None
+                } else if head.seq == 1 {
+                    self.authenticating = None;
                     self.waiting.pop_front()
                 } else {
-                    None
+                    self.authenticating.take()
                 };
+                self.packet = (!continues && !self.goes_on).then_some((head.seq, None));
                 self.first.clear();
             }
             let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
             bytes = rest;
             self.left -= body.len();
+            if let Some((_, first @ None)) = &mut self.packet {
+                *first = body.first().copied();
+            }
             let Some(statement) = self.current else {
                 continue;
             };
@@ -66,10 +88,21 @@ impl Answers {
                 .extend_from_slice(body.get(..room).unwrap_or_default());
             if self.left == 0 || self.first.len() >= LOOKED_AT {
                 self.current = None;
-                out(statement, outcome(&self.first));
+                let later = self.packet.is_some_and(|(seq, _)| seq != 1);
+                if is_authentication(&self.first, later) {
+                    self.authenticating = Some(statement);
+                } else {
+                    out(statement, outcome(&self.first));
+                }
             }
         }
     }
+}
+
+/// Whether this asks for a password: `fe ‖ plugin NUL ‖ …` (AuthSwitchRequest), or `01 ‖ …` later (AuthMoreData).
+fn is_authentication(first: &[u8], later: bool) -> bool {
+    // An EOF packet begins with fe too, and goes on with a small number.
+    matches!(first, [0xfe, b' '..=b'~', _, _, _, _, ..]) || later && first.first() == Some(&0x01)
 }
 
 fn outcome(first: &[u8]) -> Value {
@@ -96,31 +129,66 @@ fn outcome(first: &[u8]) -> Value {
 mod tests {
     use super::*;
 
+    fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
+        [&length[..3], &[seq], payload].concat()
+    }
+
     #[test]
     fn each_statement_gets_its_own_answer() {
-        let packet = |seq: u8, payload: &[u8]| {
-            let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
-            [&length[..3], &[seq], payload].concat()
-        };
         let bytes = [
             packet(1, &[0, 1, 0, 2, 0, 0, 0]),
             packet(1, &[2]),
             packet(2, b"column"),
+            packet(1, b"\xfecaching_sha2_password\0saltsalt"),
+            packet(3, b"\x01\x04"),
+            packet(5, &[0, 0, 0, 2, 0, 0, 0]),
             packet(1, b"\xff\x7a\x04#42S02Table 'x' doesn't exist"),
         ]
         .concat();
         for chunk in [1, 3, bytes.len()] {
             let mut answers = Answers::default();
-            (1..=3).for_each(|statement| answers.expect(statement));
+            (1..=4).for_each(|statement| answers.expect(statement));
             let mut seen = Vec::new();
             for bytes in bytes.chunks(chunk) {
                 answers.take(bytes, |statement, value| seen.push((statement, value)));
             }
-            assert_eq!(seen.len(), 3, "{chunk}");
-            assert_eq!(seen[0].1["outcome"], "ok");
-            assert_eq!(seen[1].1["outcome"], "rows");
-            assert_eq!(seen[2].1["error"], 1146);
-            assert_eq!(seen[2].1["state"], "42S02");
+            assert_eq!(seen.len(), 4, "{chunk}");
+            for ((statement, value), (expected, outcome)) in
+                seen.iter()
+                    .zip([(1, "ok"), (2, "rows"), (3, "ok"), (4, "error")])
+            {
+                assert_eq!(
+                    (*statement, &value["outcome"]),
+                    (expected, &outcome.into()),
+                    "{chunk}"
+                );
+            }
+            assert_eq!(seen[3].1["error"], 1146);
+            assert_eq!(seen[3].1["state"], "42S02");
         }
+    }
+
+    #[test]
+    fn data_is_asked_for_by_the_last_that_was_said() {
+        let mut answers = Answers::default();
+        let mut after = |bytes: &[u8]| {
+            answers.take(bytes, |_, _| {});
+            answers.asks_for_data()
+        };
+        let request = packet(1, b"\xfbfile.csv");
+        let (most, last) = request.split_at(request.len() - 1);
+        assert_eq!(after(most), None);
+        assert_eq!(after(last), Some(2));
+        assert_eq!(after(&packet(255, b"\xfbfile.csv")), Some(0));
+        // A row that begins with NULL, and what comes after it in any case.
+        assert_eq!(after(&packet(7, b"\xfb\x01x")), Some(8));
+        assert_eq!(after(&packet(8, &[0xfe, 0, 0, 2, 0])[..3]), None);
+        assert_eq!(after(&packet(8, &[0xfe, 0, 0, 2, 0])[3..]), None);
+        // The rest of a long packet is no request, whatever it begins with.
+        let long = packet(3, &vec![0xfb; 0xff_ffff]);
+        assert_eq!(after(&long), None);
+        assert_eq!(after(&packet(4, b"\xfbfile.csv")), None);
+        assert_eq!(after(&packet(5, b"\xfbfile.csv")), Some(6));
     }
 }

@@ -1,7 +1,7 @@
 //! One client's connection: login passed through, statements recorded before they are passed on.
 
 use super::answers::Answers;
-use super::client_stream::ClientStream;
+use super::client_stream::{Asked, Broken, ClientStream, Taken};
 use super::packet::{Greeting, Login, Packet, capability, clear_attributes, client_capabilities};
 use super::{Endpoint, SqlRefusal};
 use crate::evidence::{EvidenceError, Gate};
@@ -22,6 +22,10 @@ const CHUNK: usize = 64 * 1024;
 const TLS_REQUIRED: u16 = 3159;
 /// CR-free server error for everything else of ours: ER_UNKNOWN_ERROR.
 const UNKNOWN: u16 = 1105;
+/// ER_ACCESS_DENIED_ERROR.
+const ACCESS_DENIED: u16 = 1045;
+/// How long a client may take to hear why its connection ends.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a connection broke off; an orderly end is not among these.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +57,17 @@ pub(super) async fn serve(
     client: TcpStream,
 ) -> Result<(), Trouble> {
     let login = tokio::time::timeout(LOGIN_WITHIN, log_in(endpoint, whose, client));
-    let (client, server) = login
+    let legs = login
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    relay(endpoint, whose, client, server).await
+    relay(endpoint, whose, legs).await
+}
+
+/// Both legs after the login's packet, which has this number.
+struct Legs {
+    client: ClientTls,
+    server: ServerTls,
+    login: u8,
 }
 
 type ClientTls = tokio_rustls::server::TlsStream<TcpStream>;
@@ -64,11 +75,7 @@ type ServerTls = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Greeting, TLS on both legs, and the client's login packet. Both legs exchange the same packets, so their
 /// sequence numbers stay the same and the rest needs no rewriting.
-async fn log_in(
-    endpoint: &Endpoint,
-    whose: Whose,
-    mut client: TcpStream,
-) -> Result<(ClientTls, ServerTls), Trouble> {
+async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Result<Legs, Trouble> {
     client.set_nodelay(true)?;
     let address = (endpoint.target.host.as_str(), endpoint.target.port);
     let mut server = match TcpStream::connect(address).await {
@@ -125,6 +132,11 @@ async fn log_in(
     if read.capabilities & capability::REFUSED != 0 {
         return Err(Trouble::Refused(SqlRefusal::Capability));
     }
+    let account = &endpoint.clients.account;
+    if let Err(broken) = Broken::unless_account(account, read.user.as_bytes()) {
+        tell(&mut client, login.seq.wrapping_add(1), &broken).await;
+        return Err(Trouble::Refused(SqlRefusal::Broken(broken)));
+    }
     let event = json!({
         "event": "sql_login",
         "connection": whose.number,
@@ -138,24 +150,57 @@ async fn log_in(
         .record_json(Kind::Event, whose.session, &event)?;
     login.payload = read.without_attributes(login.payload);
     login.write(&mut server).await?;
-    Ok((client, server))
+    Ok(Legs {
+        client,
+        server,
+        login: login.seq,
+    })
 }
 
-async fn relay(
-    endpoint: &Endpoint,
-    whose: Whose,
-    client: ClientTls,
-    server: ServerTls,
-) -> Result<(), Trouble> {
-    let (from_client, to_client) = tokio::io::split(client);
-    let (from_server, to_server) = tokio::io::split(server);
+/// Tells a client why its connection ends, as far as it listens.
+async fn tell(client: &mut (impl AsyncWrite + Unpin), seq: u8, broken: &Broken) {
+    let code = match broken {
+        Broken::OtherAccount { .. } => ACCESS_DENIED,
+        _ => UNKNOWN,
+    };
+    let packet = Packet::error(seq, code, &format!("PowerPole: {broken}"));
+    let told = async {
+        packet.write(client).await?;
+        client.shutdown().await
+    };
+    let _ = tokio::time::timeout(TELL_WITHIN, told).await;
+}
+
+async fn relay(endpoint: &Endpoint, whose: Whose, legs: Legs) -> Result<(), Trouble> {
+    let (from_client, mut to_client) = tokio::io::split(legs.client);
+    let (from_server, to_server) = tokio::io::split(legs.server);
     let (expected, expecting) = mpsc::unbounded_channel();
-    tokio::select! {
+    let mut stream = ClientStream::after_login(&endpoint.clients.account, legs.login);
+    let asked = Asked::default();
+    let statements = Statements {
+        stream: &mut stream,
+        asked: &asked,
+        expected,
+    };
+    let ended = tokio::select! {
         // Statements first: an answer can only be told of when its statement is known.
         biased;
-        ended = pass_statements(endpoint, whose, from_client, to_server, expected) => ended,
-        ended = pass_answers(endpoint, whose, from_server, to_client, expecting) => ended,
+        ended = pass_statements(endpoint, whose, from_client, to_server, statements) => ended,
+        ended = pass_answers(endpoint, whose, from_server, &mut to_client, &asked, expecting) => ended,
+    };
+    if let Err(Trouble::Refused(SqlRefusal::Broken(broken))) = &ended {
+        tell(&mut to_client, stream.answer_seq(), broken).await;
     }
+    ended
+}
+
+/// Where a client's statements are followed.
+struct Statements<'a> {
+    stream: &'a mut ClientStream,
+    /// What the other direction hears the server ask for.
+    asked: &'a Asked,
+    /// Tells the other direction which statements will be answered.
+    expected: mpsc::UnboundedSender<u64>,
 }
 
 /// Client to server: each piece is in the spool before a byte of it is passed on.
@@ -164,12 +209,16 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     whose: Whose,
     mut client: ReadHalf<T>,
     mut server: WriteHalf<U>,
-    expected: mpsc::UnboundedSender<u64>,
+    statements: Statements<'_>,
 ) -> Result<(), Trouble> {
+    let Statements {
+        stream,
+        asked,
+        expected,
+    } = statements;
     let mut gate = endpoint.gate.clone();
-    let mut stream = ClientStream::after_login();
     let mut buffer = vec![0; CHUNK];
-    let mut pieces = Vec::new();
+    let mut taken = Taken::default();
     loop {
         wait_open(&mut gate).await?;
         let length = client.read(&mut buffer).await?;
@@ -180,8 +229,8 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         }
         let before = stream.statements();
         // What breaks the protocol is recorded like everything else, and then not passed on.
-        let taken = stream.take(bytes, |piece| pieces.push(piece));
-        for piece in pieces.drain(..) {
+        let whole = stream.take(bytes, asked, &mut taken);
+        for piece in taken.pieces.drain(..) {
             endpoint.recorder.record(
                 Kind::Statement,
                 whose.session,
@@ -195,9 +244,10 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         endpoint
             .statements
             .fetch_add(stream.statements() - before, Ordering::Relaxed);
-        taken.map_err(io::Error::other)?;
-        server.write_all(bytes).await?;
+        whole.map_err(|broken| Trouble::Refused(SqlRefusal::Broken(broken)))?;
+        server.write_all(&taken.pass).await?;
         server.flush().await?;
+        taken.pass.clear();
     }
 }
 
@@ -206,7 +256,8 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     endpoint: &Endpoint,
     whose: Whose,
     mut server: ReadHalf<T>,
-    mut client: WriteHalf<U>,
+    client: &mut WriteHalf<U>,
+    asked: &Asked,
     mut expecting: mpsc::UnboundedReceiver<u64>,
 ) -> Result<(), Trouble> {
     let mut answers = Answers::default();
@@ -223,6 +274,8 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
             answers.expect(statement);
         }
         answers.take(bytes, |statement, outcome| told.push((statement, outcome)));
+        // Before the client hears it, so that no honest one is early.
+        asked.note(answers.asks_for_data());
         for (statement, mut outcome) in told.drain(..) {
             if let Some(fields) = outcome.as_object_mut() {
                 fields.insert("connection".to_owned(), whose.number.into());

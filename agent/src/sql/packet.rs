@@ -111,7 +111,9 @@ impl Packet {
         payload.extend_from_slice(&code.to_le_bytes());
         // The state is spelled only to a client that has said that it knows it, which is after the greeting.
         if seq > 0 {
-            payload.extend_from_slice(b"#HY000");
+            // ER_ACCESS_DENIED_ERROR has a state of its own.
+            let state = if code == 1045 { b"#28000" } else { b"#HY000" };
+            payload.extend_from_slice(state);
         }
         payload.extend_from_slice(message.as_bytes());
         Self { seq, payload }

@@ -30,6 +30,8 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const TCP: u8 = 6;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const HEADER: usize = 16;
 const SOCKID: usize = 48;
@@ -61,10 +63,24 @@ pub(crate) fn socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option
 
 fn family(local: SocketAddr, remote: SocketAddr) -> Option<u8> {
     match (local, remote) {
-        (SocketAddr::V4(_), SocketAddr::V4(_)) => Some(2),
-        (SocketAddr::V6(_), SocketAddr::V6(_)) => Some(10),
+        (SocketAddr::V4(_), SocketAddr::V4(_)) => Some(IPV4),
+        (SocketAddr::V6(_), SocketAddr::V6(_)) => Some(IPV6),
         _ => None,
     }
+}
+
+/// Ports and addresses that were asked for in IPv4, as the kernel tells them of an IPv6 socket that is connected by IPv4
+/// (`::ffff:127.0.0.1`, as Java's clients do).
+fn mapped(asked: &[u8]) -> Option<Vec<u8>> {
+    const PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    let (ports, rest) = asked.split_first_chunk::<4>()?;
+    let (local, rest) = rest.split_first_chunk::<16>()?;
+    let remote = rest.first_chunk::<16>()?;
+    let [local, remote] = [local, remote].map(|address| address.split_first_chunk::<4>());
+    let ((local, [0, ..]), (remote, [0, ..])) = (local?, remote?) else {
+        return None;
+    };
+    Some([&ports[..], &PREFIX, local, &PREFIX, remote].concat())
 }
 
 fn sockid(local: SocketAddr, remote: SocketAddr) -> Option<Vec<u8>> {
@@ -114,8 +130,11 @@ fn read(answer: &[u8], asked: &[u8]) -> io::Result<Option<Socket>> {
         .filter(|_| kind == SOCK_DIAG_BY_FAMILY)
         .ok_or_else(malformed)?;
     // Where there is no such connection the kernel takes a listener for it.
+    let family = *body.first().ok_or_else(malformed)?;
     let addresses = body.get(4..4 + ADDRESSES).ok_or_else(malformed)?;
-    if Some(addresses) != asked.get(..ADDRESSES) {
+    let is_asked = Some(addresses) == asked.get(..ADDRESSES)
+        || family == IPV6 && Some(addresses) == mapped(asked).as_deref();
+    if !is_asked {
         return Ok(None);
     }
     let uid = u32_at(body, 64).ok_or_else(malformed)?;
@@ -191,6 +210,30 @@ mod tests {
             };
             assert_eq!(socket(peer, own).unwrap(), Some(expected));
         }
+    }
+
+    #[test]
+    fn an_ipv6_socket_that_is_connected_by_ipv4_is_known_like_any_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(format!("[::ffff:127.0.0.1]:{port}")).unwrap();
+        assert!(client.local_addr().unwrap().is_ipv6());
+        let (server, peer) = listener.accept().unwrap();
+        let own = server.local_addr().unwrap();
+        assert!(peer.is_ipv4() && own.is_ipv4());
+        let expected = Socket {
+            uid: rustix::process::getuid().as_raw(),
+            cgroup: own_cgroup(),
+        };
+        assert_eq!(socket(peer, own).unwrap(), Some(expected));
+        drop(client);
+        assert_eq!(socket(peer, own).unwrap(), None);
+        // A listener of both kinds is no connection.
+        let both = TcpListener::bind("[::]:0").unwrap();
+        let own = SocketAddr::from(([127, 0, 0, 1], both.local_addr().unwrap().port()));
+        let other = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(socket(own, other).unwrap(), None);
+        assert_eq!(socket(other, own).unwrap(), None);
     }
 
     #[test]

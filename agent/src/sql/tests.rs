@@ -2,6 +2,9 @@
 //! with an IPv4 address), whose certificate is signed by `POWERPOLE_TEST_CA` (PEM file). One of the tests runs `mariadb`,
 //! the client. Without them these tests say that they skip.
 
+mod attacks;
+mod raw;
+
 use super::client_stream::{DATA, HEADER, REDACTED};
 use super::*;
 use crate::evidence::trial;
@@ -39,6 +42,12 @@ async fn setting(test: &str) -> Option<Setting> {
             format!("CREATE DATABASE IF NOT EXISTS {user}"),
             format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password}'"),
             format!("GRANT ALL PRIVILEGES ON {user}.* TO {user}"),
+            // Its password is empty, so that home-made clients need no more than the protocol.
+            format!(
+                "CREATE USER IF NOT EXISTS {} IDENTIFIED BY '' REQUIRE SSL",
+                raw::USER
+            ),
+            format!("GRANT ALL PRIVILEGES ON {user}.* TO {}", raw::USER),
         ] {
             owner.query_drop(statement).await.unwrap();
         }
@@ -65,7 +74,7 @@ struct Trial {
 }
 
 /// These tests are no login's process, so the login is given.
-fn ours_in_login_7(operator_uid: u32) -> Clients {
+fn ours_in_login_7(operator_uid: u32, account: &str) -> Clients {
     let find = |peer, own| {
         let found = peer::client_of(peer, own)?;
         Ok(found.map(|client| Client {
@@ -73,21 +82,30 @@ fn ours_in_login_7(operator_uid: u32) -> Clients {
             ..client
         }))
     };
-    Clients { operator_uid, find }
+    Clients {
+        operator_uid,
+        account: account.to_owned(),
+        find,
+    }
 }
 
-async fn trial_before(server: SocketAddr, ca: &str) -> Trial {
+/// The endpoint before a server, for the account of these tests.
+async fn trial_before(server: SocketAddr, setting: &Setting) -> Trial {
+    trial_for(server, setting, &setting.user).await
+}
+
+async fn trial_for(server: SocketAddr, setting: &Setting, account: &str) -> Trial {
     let temp = tempfile::tempdir().unwrap();
     let spool = temp.path().join("spool");
     let recorder = trial::recorder(&spool);
     let target = DatabaseTarget {
         host: server.ip().to_string(),
         port: server.port(),
-        ca_pem: Some(ca.to_owned()),
+        ca_pem: Some(setting.ca.clone()),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let gate = recorder.gate();
-    let clients = ours_in_login_7(rustix::process::getuid().as_raw());
+    let clients = ours_in_login_7(rustix::process::getuid().as_raw(), account);
     let endpoint = SqlEndpoint::start_for(listen, clients, &target, recorder.clone(), gate)
         .await
         .unwrap();
@@ -134,6 +152,15 @@ fn all_bytes(spool: &Path) -> Vec<u8> {
         .collect()
 }
 
+/// What was refused, as it is in the record.
+fn refusals(spool: &Path) -> Vec<serde_json::Value> {
+    trial::recorded(spool)
+        .into_iter()
+        .filter(|(kind, ..)| *kind == Kind::Refusal)
+        .map(|(_, _, record)| serde_json::from_slice(&record).unwrap())
+        .collect()
+}
+
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -144,7 +171,7 @@ async fn every_statement_is_recorded_and_no_password_is() {
         return;
     };
     for server in &setting.servers {
-        let trial = trial_before(*server, &setting.ca).await;
+        let trial = trial_before(*server, &setting).await;
         let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
             .await
             .unwrap();
@@ -210,7 +237,7 @@ async fn a_statement_of_20_mib_passes_and_is_recorded_whole() {
         return;
     };
     for server in &setting.servers {
-        let trial = trial_before(*server, &setting.ca).await;
+        let trial = trial_before(*server, &setting).await;
         let options = options(&trial, &setting).max_allowed_packet(Some(64 << 20));
         let mut conn = Conn::new(Opts::from(options.clone())).await.unwrap();
         let allowed: Option<u64> = conn
@@ -294,7 +321,7 @@ async fn a_client_without_tls_is_refused_and_compression_is_never_agreed() {
         return;
     };
     for server in &setting.servers {
-        let trial = trial_before(*server, &setting.ca).await;
+        let trial = trial_before(*server, &setting).await;
         let without = options(&trial, &setting).ssl_opts(None::<SslOpts>);
         let error = Conn::new(Opts::from(without))
             .await
@@ -353,7 +380,7 @@ async fn no_xa_branch_is_left_prepared_however_it_is_spelt() {
         return;
     };
     for (server, mut owner) in setting.servers.iter().zip(owners().await) {
-        let trial = trial_before(*server, &setting.ca).await;
+        let trial = trial_before(*server, &setting).await;
         for (number, spelling) in [
             "XA PREPARE 'pp'",
             "xa\n\tprepare 'pp'",
@@ -361,11 +388,26 @@ async fn no_xa_branch_is_left_prepared_however_it_is_spelt() {
             "/*! XA PREPARE 'pp' */",
             "XA -- x\nPREPARE 'pp'",
             "SELECT 1; XA PREPARE 'pp'",
+            "XA /*!50000PREPARE*/ 'pp'",
+            "/*!50000XA*/ PREPARE 'pp'",
+            "/*!50000xa*//*!50000prepare*/ 'pp'",
+            "/*!80000XA PREPARE 'pp'*/",
+            "/*!100000XA*/ PREPARE 'pp'",
+            "/*M!100000xa*/ /*M!prepare*/ 'pp'",
+            "/*!XA*/ /*!99999PREPARE*/ 'pp'",
             "PREPARE s FROM 'XA PREPARE ''pp'''",
         ]
         .into_iter()
+        .flat_map(|spelling| {
+            [
+                spelling.to_owned(),
+                spelling.to_uppercase(),
+                spelling.to_lowercase(),
+            ]
+        })
         .enumerate()
         {
+            let spelling = spelling.as_str();
             // By text, and by a prepared statement of the protocol.
             for prepared in [false, true] {
                 let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
@@ -387,6 +429,8 @@ async fn no_xa_branch_is_left_prepared_however_it_is_spelt() {
                 assert!(answer.is_err(), "{server}: {spelling}");
                 let next = conn.query_drop("SELECT 1").await;
                 assert!(next.is_err(), "{server}: the connection must be over");
+                let refused = refusals(&trial.spool);
+                assert_eq!(refused.last().unwrap()["code"], "sql_xa_prepare");
                 let left: Vec<mysql_async::Row> = owner.query("XA RECOVER").await.unwrap();
                 assert_eq!(left.len(), 0, "{server}: {spelling}");
             }
@@ -414,7 +458,7 @@ async fn attributes_of_a_connection_do_not_reach_the_server() {
         let count: u32 = text.trim().parse().unwrap_or_else(|_| panic!("{output:?}"));
         count
     };
-    let trial = trial_before(setting.servers[0], &setting.ca).await;
+    let trial = trial_before(setting.servers[0], &setting).await;
     assert!(
         count(setting.servers[0]).await > 1,
         "past the endpoint they are told"
@@ -428,7 +472,7 @@ async fn a_frozen_endpoint_passes_no_statement_and_a_stopped_one_cuts_connection
     let Some(setting) = setting("a_frozen_endpoint_passes_no_statement").await else {
         return;
     };
-    let trial = trial_before(setting.servers[0], &setting.ca).await;
+    let trial = trial_before(setting.servers[0], &setting).await;
     let mut conn = Conn::new(Opts::from(options(&trial, &setting)))
         .await
         .unwrap();
@@ -460,6 +504,7 @@ async fn a_process_of_another_user_or_of_no_login_is_refused() {
         // This test's process runs in no login's unit.
         let clients = Clients {
             operator_uid,
+            account: "alice".to_owned(),
             find: peer::client_of,
         };
         is_refused(clients, code).await;

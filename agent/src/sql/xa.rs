@@ -8,11 +8,16 @@
 
 /// Longest word that matters.
 const LONGEST: usize = 7;
+/// A version's digits stand before a word without a blank in `/*!50000XA*/`, `/*M!100100XA*/`: five or six. A word that
+/// begins with fewer is another one (`0xA`).
+const VERSION: usize = 5;
 
 /// Follows the words of one command.
 #[derive(Debug, Default, Clone)]
 pub(super) struct XaWatch {
-    /// The word that the bytes so far end with, in lower case; longer ones are cut to one byte too many.
+    /// Digits that the word begins with.
+    digits: usize,
+    /// The word that the bytes so far end with, behind its digits, in lower case; longer ones are cut to one byte too many.
     word: Vec<u8>,
     begun: bool,
 }
@@ -23,16 +28,20 @@ impl XaWatch {
         for byte in bytes {
             // A byte above ASCII may be a blank to the server: it ends a word like any other sign.
             if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') {
-                if self.word.len() <= LONGEST {
+                if byte.is_ascii_digit() && self.word.is_empty() {
+                    self.digits = self.digits.saturating_add(1);
+                } else if self.word.len() <= LONGEST {
                     self.word.push(byte.to_ascii_lowercase());
                 }
                 continue;
             }
+            let whole = self.digits == 0 || self.digits >= VERSION;
             match self.word.as_slice() {
-                b"xa" => self.begun = true,
-                b"prepare" if self.begun => return true,
+                b"xa" if whole => self.begun = true,
+                b"prepare" if whole && self.begun => return true,
                 _ => {}
             }
+            self.digits = 0;
             self.word.clear();
         }
         false
@@ -62,8 +71,21 @@ mod tests {
             "XA/*!50000 PREPARE*/ 'x'",
             "XA\u{a0}PREPARE 'x'",
             "PREPARE p FROM 'XA PREPARE ''x'''",
+            "XA /*!50000PREPARE*/ 'x'",
+            "/*!50000XA*/ PREPARE 'x'",
+            "/*!50000XA PREPARE*/ 'x'",
+            "/*!50000XA*//*!50000PREPARE*/ 'x'",
+            "/*!100000XA*/ /*!100000PREPARE*/ 'x'",
+            "/*M!XA*/ /*M!50000PREPARE*/ 'x'",
+            "/*M!100100XA*/ PREPARE 'x'",
+            "/*!00000XA*/ PREPARE 'x'",
+            "/*! XA */ /*!PREPARE*/ 'x'",
+            // Not executed by any server of today, and refused all the same.
+            "XA /*!99999PREPARE*/ 'x'",
         ] {
-            assert!(prepares(text), "{text}");
+            for text in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
+                assert!(prepares(&text), "{text}");
+            }
         }
     }
 
@@ -76,6 +98,8 @@ mod tests {
             "SELECT xa_prepare FROM xap",
             "PREPARE p FROM 'SELECT 1'",
             "SELECT prepare, xa FROM t",
+            "SELECT 0xA, prepare FROM t",
+            "SELECT xa, 1prepare FROM t",
         ] {
             assert!(!prepares(text), "{text}");
         }
