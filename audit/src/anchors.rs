@@ -1,10 +1,13 @@
 //! Anchors as objects: key, version, time, body. The first version of a key counts.
 
+use std::collections::BTreeSet;
+
 use powerpole_chain::Anchor;
 
 use crate::{
     error::CheckError,
     object::{ObjectVersion, first_versions, wrong},
+    place::{Contradiction, Folder},
 };
 
 /// The anchors that count.
@@ -13,31 +16,46 @@ pub(crate) struct Anchors {
     pub(crate) anchors: Vec<Anchor>,
     /// Later versions of a key: they say nothing, but somebody wrote them.
     pub(crate) overwritten: u64,
+    /// The folders in which they lie.
+    pub(crate) folders: BTreeSet<Folder>,
+    /// Anchors of another role than the auditor says. They do not count.
+    pub(crate) strangers: Vec<Contradiction>,
 }
 
 /// Takes the first version of each key. Any object that cannot be read stops the check: a head that
-/// is silently ignored could be the one that a cut tail contradicts.
-pub(crate) fn select(objects: Vec<ObjectVersion>) -> Result<Anchors, CheckError> {
+/// is silently ignored could be the one that a cut tail contradicts. Where the auditor says the bastions' role, an anchor
+/// that another one wrote is a contradiction and no anchor.
+pub(crate) fn select(
+    objects: Vec<ObjectVersion>,
+    role_id: Option<&str>,
+) -> Result<Anchors, CheckError> {
     let (objects, overwritten) = first_versions(objects)?;
     let mut chosen = Anchors {
-        anchors: Vec::with_capacity(objects.len()),
         overwritten,
+        ..Anchors::default()
     };
     for object in &objects {
         let anchor = Anchor::parse(object.body.as_bytes())
             .map_err(|error| wrong(&object.key, &error.to_string()))?;
-        let mut parts = object.key.rsplit('/');
-        let named = parts.next() == Some(anchor.object_name().as_str())
-            && parts.next() == Some(anchor.request.as_str())
-            && parts.next().is_some_and(|userid| {
-                userid
-                    .split_once(':')
-                    .is_some_and(|(_, instance)| instance == anchor.instance)
-            })
-            && parts.next().is_none();
-        if !named {
-            return Err(wrong(&object.key, "its body belongs under another key"));
+        let name = anchor.object_name();
+        let folder = object
+            .key
+            .strip_suffix(name.as_str())
+            .and_then(Folder::parse)
+            .filter(|f| f.request == anchor.request && f.instance == anchor.instance)
+            .filter(|f| object.key == format!("{}{name}", f.prefix()))
+            .ok_or_else(|| wrong(&object.key, "its body belongs under another key"))?;
+        if role_id.is_some_and(|role_id| role_id != folder.role_id) {
+            chosen.strangers.push(Contradiction {
+                code: "place-role-id",
+                detail: format!(
+                    "{} was written by another role than the one that you say",
+                    object.key
+                ),
+            });
+            continue;
         }
+        chosen.folders.insert(folder);
         chosen.anchors.push(anchor);
     }
     Ok(chosen)
@@ -73,7 +91,7 @@ mod tests {
             object("b", "2026-01-01T00:00:09Z", 2),
             object("a", "2026-01-01T00:00:01Z", 1),
         ];
-        let chosen = select(objects).unwrap();
+        let chosen = select(objects, None).unwrap();
         assert_eq!((chosen.anchors.len(), chosen.overwritten), (1, 1));
         assert_eq!(chosen.anchors[0].head, [1; 32]);
     }
@@ -82,6 +100,17 @@ mod tests {
     fn an_anchor_under_another_bastions_prefix_is_no_anchor() {
         let mut other = object("a", "2026-01-01T00:00:01Z", 1);
         other.key = other.key.replace("i-1/", "i-2/");
-        assert_eq!(select(vec![other]).unwrap_err().code(), "object-form");
+        assert_eq!(select(vec![other], None).unwrap_err().code(), "object-form");
+    }
+
+    #[test]
+    fn an_anchor_of_another_role_is_told_and_does_not_count() {
+        let anchors = || vec![object("a", "2026-01-01T00:00:01Z", 1)];
+        let own = select(anchors(), Some("AROA")).unwrap();
+        assert_eq!((own.anchors.len(), own.strangers.len()), (1, 0));
+        let foreign = select(anchors(), Some("AROAOTHER")).unwrap();
+        assert_eq!((foreign.anchors.len(), foreign.strangers.len()), (0, 1));
+        assert_eq!(foreign.strangers[0].code, "place-role-id");
+        assert!(foreign.folders.is_empty());
     }
 }

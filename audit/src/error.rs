@@ -34,6 +34,12 @@ pub(crate) enum CheckError {
         "this request never had a bastion (state {state}): there is no evidence to export or verify"
     )]
     NoBastion { state: String },
+    #[error("the rolls are nothing to compare with: {0}")]
+    Rolls(String),
+    #[error(
+        "there are more than {most} bastions' folders in the bucket: --search=N looks into up to N, a call each"
+    )]
+    TooMany { most: usize },
 }
 
 impl CheckError {
@@ -51,6 +57,8 @@ impl CheckError {
             CheckError::NoItem { .. } => "ledger-no-item",
             CheckError::NoAttribute(_) => "ledger-no-attribute",
             CheckError::NoBastion { .. } => "no-bastion",
+            CheckError::Rolls(_) => "rolls",
+            CheckError::TooMany { .. } => "search-too-many",
         }
     }
 

@@ -3,10 +3,13 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    aws::{self, bucket::LONGEST_ANCHOR},
+    aws,
     error::CheckError,
     export::{ANCHORS, LEDGER, LINES, NewFile, ensure_new, event_line},
-    verify_command::{AwsArgs, Places},
+    ledger::Item,
+    place::{Folder, PlaceArgs, Read, Said},
+    text::plain,
+    verify_command::read_bucket,
 };
 
 #[derive(clap::Args)]
@@ -17,15 +20,29 @@ pub(crate) struct Args {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
-    aws: AwsArgs,
+    place: PlaceArgs,
 }
 
-/// Writes the three files.
+/// Writes the three files. Exit code 1 when the ledger says that the evidence lies elsewhere: what was written is from
+/// where the auditor says.
 pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     ensure_new(&args.out)?;
+    let said = args.place.said(None, Some(&args.request))?;
+    let everything = Read {
+        ledger: true,
+        lines: true,
+        anchors: true,
+    };
+    said.suffice(everything)?;
     let settings = aws::settings().await;
-    let item = aws::table::read_item(&settings, &args.aws.table()?, &args.request).await?;
-    let places = Places::find(&args.aws, &item)?;
+    let table = args.place.table.named()?;
+    let item = aws::table::read_item(&settings, &table, &args.request).await?;
+    let folder = said.folder_of(&item)?;
+    let (Some(bucket), Some(group)) = (&said.bucket, &said.group) else {
+        return Err(CheckError::Usage(
+            "a bucket and a log group are needed".to_owned(),
+        ));
+    };
     fs::create_dir_all(&args.out).map_err(|source| CheckError::Write {
         path: args.out.clone(),
         source,
@@ -37,9 +54,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     ledger.line(&item.to_json())?;
     ledger.finish()?;
 
-    let objects =
-        aws::bucket::read_versions(&settings, &places.bucket, &places.prefix, LONGEST_ANCHOR)
-            .await?;
+    let objects = read_bucket(bucket, &folder).await?;
     let mut anchors = NewFile::create(&args.out, ANCHORS)?;
     for object in &objects {
         let line = serde_json::to_string(object).map_err(|error| CheckError::Object {
@@ -52,16 +67,11 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
 
     let mut lines = NewFile::create(&args.out, LINES)?;
     let mut events = 0u64;
-    aws::logs::read_stream(
-        &settings,
-        &places.group,
-        &places.stream,
-        &mut |time, message| {
-            events += 1;
-            lines.line(&event_line(time, message))
-        },
-    )
-    .await?;
+    let mut each = |time, message: &str| {
+        events += 1;
+        lines.line(&event_line(time, message))
+    };
+    aws::logs::read_stream(&settings, group, &folder.stream(), &mut each).await?;
     lines.finish()?;
 
     println!(
@@ -70,5 +80,23 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         objects.len(),
         args.out.display()
     );
-    Ok(0)
+    println!(
+        "from s3://{bucket}/{} and {group} {}",
+        folder.prefix(),
+        folder.stream()
+    );
+    Ok(told(&said, &item, &folder))
+}
+
+/// Tells what the ledger says against the auditor; the exit code.
+fn told(said: &Said, item: &Item, folder: &Folder) -> u8 {
+    let contradictions = said.against(item, Some(folder));
+    for contradiction in &contradictions {
+        eprintln!(
+            "WRONG: {} ({}). Nothing was read there; verify with the same options says TAMPERED",
+            plain(&contradiction.detail),
+            contradiction.code
+        );
+    }
+    u8::from(!contradictions.is_empty())
 }

@@ -6,8 +6,14 @@ use powerpole_protocol::text::is_unseen;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
+use crate::{
+    place::{By, LOGS, Place},
+    rolls_command::time,
+    verify_command::Around,
+};
+
 /// The object as one line.
-pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
+pub(crate) fn render(report: &Report, exit: u8, around: &Around) -> String {
     let kinds: Map<String, Value> = Kind::ALL
         .into_iter()
         .zip(report.kinds)
@@ -27,11 +33,21 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
             })
         })
         .collect();
-    let findings: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|f| json!({ "rule": f.rule.code(), "seq": f.seq, "detail": f.detail }))
+    let beside = around.contradictions.iter();
+    let findings: Vec<Value> = beside
+        .map(|c| json!({ "rule": c.code, "seq": 0, "detail": c.detail }))
+        .chain(
+            report
+                .findings
+                .iter()
+                .map(|f| json!({ "rule": f.rule.code(), "seq": f.seq, "detail": f.detail })),
+        )
+        .take(64)
         .collect();
+    let first_bad = match around.contradictions.as_slice() {
+        [] => report.first_bad(),
+        _ => Some(0),
+    };
     let missing: Vec<Value> = report
         .missing
         .iter()
@@ -78,7 +94,7 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
         "missing_records": report.missing_records,
         "gaps": gaps,
         "findings": findings,
-        "first_bad": report.first_bad(),
+        "first_bad": first_bad,
         "last_known": report
             .last_known
             .map(|(seq, source)| json!({ "seq": seq, "source": source.word() })),
@@ -86,12 +102,35 @@ pub(crate) fn render(report: &Report, exit: u8, overwritten: u64) -> String {
         "anchors": {
             "given": report.anchors.given, "matched": report.anchors.matched,
             "genesis": report.anchors.genesis, "seal": report.anchors.seal,
-            "overwritten": overwritten,
+            "overwritten": around.overwritten,
         },
         "silences": report.silences,
         "retimed": report.retimed,
+        "place": place(&around.place),
+        "rolls": around.row.as_ref().map(|row| json!({
+            "number": row.number, "outcome": row.outcome, "until": time(row.until_s), "late_s": row.late_s,
+        })),
+        "search": around.searched.as_ref().map(|searched| json!({
+            "bastions": searched.bastions, "others": searched.others,
+        })),
     });
     spell(&object)
+}
+
+fn place(place: &Place) -> Value {
+    json!({
+        "lines": if place.lines == LOGS { Value::Null } else { json!(place.lines) },
+        "anchors": place.anchors,
+        "prefixes": place.prefixes,
+        "bucket": place.part("bucket"),
+        "role_id": place.part("role_id"),
+        "instance": place.part("instance"),
+        "log_group": place.part("log_group"),
+        "log_stream": place.part("log_stream"),
+        "by_you": place.only(By::You),
+        "by_ledger": place.only(By::Ledger),
+        "by_files": place.only(By::File),
+    })
 }
 
 /// A value as one line, with every character that is not seen as an escape: it is read in terminals, too.

@@ -86,12 +86,23 @@ impl Item {
         self.0.get(name)?.get("S")?.as_str().map(str::to_owned)
     }
 
+    /// Whether the attribute is there, of whatever type.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(crate) fn need(&self, name: &'static str) -> Result<String, CheckError> {
         self.text(name).ok_or(CheckError::NoAttribute(name))
     }
 
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.0.get(name)?.get("N")?.as_str()?.parse().ok()
+    }
+
+    /// Which try of the request it is.
+    pub(crate) fn attempt(&self) -> Option<u32> {
+        let attempt = self.number(attribute::ATTEMPT)?;
+        u32::try_from(attempt).ok()
     }
 
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
@@ -153,12 +164,9 @@ impl Item {
             (None, None) => Ok(None),
             _ => Err(CheckError::NoAttribute(seq)),
         };
-        let attempt = self
-            .number(attribute::ATTEMPT)
-            .and_then(|n| u32::try_from(n).ok());
         Ok(LedgerFacts {
             request: self.text(attribute::REQUEST),
-            attempt,
+            attempt: self.attempt(),
             operator: self.text(attribute::OPERATOR),
             principal: self.text(attribute::PRINCIPAL),
             approver: self.text(attribute::APPROVER),

@@ -5,6 +5,8 @@
 
 mod anchors;
 mod aws;
+mod beside;
+mod clock;
 mod database_command;
 mod error;
 mod export;
@@ -13,8 +15,12 @@ mod json;
 mod ledger;
 mod lines;
 mod object;
+mod place;
 mod rolls;
 mod rolls_command;
+mod rolls_ledger;
+mod row;
+mod search;
 mod text;
 mod verify_command;
 
@@ -45,7 +51,7 @@ enum Command {
     Verify(verify_command::Args),
     /// Fetch a request's evidence into a directory that `verify` reads without AWS
     Export(export_command::Args),
-    /// Say which requests there were, that none was left out, and what became of each
+    /// Say which requests there were up to the last roll, whether one was left out, and what became of each
     Rolls(rolls_command::Args),
     /// What the owner of a cluster installs once: install, check, uninstall
     Database(database_command::Args),

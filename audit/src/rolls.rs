@@ -1,38 +1,52 @@
 //! The rolls of requests: read from their objects, checked as a row, compared with the ledger.
 
 use powerpole_chain::{Ended, Roll, RollCheck, RollReport};
-use powerpole_protocol::ledger::attribute;
 use std::collections::BTreeMap;
 
 use crate::{
     error::CheckError,
     ledger::Item,
     object::{ObjectVersion, first_versions, wrong},
+    rolls_ledger::Ledger,
 };
 
 /// Where rolls lie in the bucket.
 pub(crate) const FOLDER: &str = "rolls/";
+/// Control writes a roll a day. When the last one's period ended longer ago than this, it has written none since.
+const LATE_S: u64 = 2 * 86_400;
+
+/// Whether an object of the folder is meant to be a roll, by its key alone.
+pub(crate) fn is_roll_key(key: &str) -> bool {
+    key.strip_prefix(FOLDER)
+        .and_then(|name| name.strip_prefix("roll-")?.strip_suffix(".json"))
+        .is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
 
 /// What the rolls say, and what the ledger says against them.
 pub(crate) struct Rolls {
     pub(crate) report: RollReport,
+    /// Number by request.
+    pub(crate) numbers: BTreeMap<String, u64>,
     /// Later versions of a roll.
     pub(crate) overwritten: u64,
-    /// Contradictions with the ledger; none was looked for when it was not given.
-    pub(crate) ledger: Option<Vec<LedgerFinding>>,
-}
-
-/// One contradiction between rolls and ledger.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LedgerFinding {
-    pub(crate) rule: &'static str,
-    pub(crate) n: u64,
-    pub(crate) detail: String,
+    /// Keys of the folder that are no roll's: somebody wrote them, and they say nothing.
+    pub(crate) foreign: Vec<String>,
+    /// What the comparison with the ledger found; none when it was not given.
+    pub(crate) ledger: Option<Ledger>,
+    /// How many seconds ago the last roll's period ended, where that is too long ago.
+    pub(crate) late_s: Option<u64>,
 }
 
 impl Rolls {
-    /// Reads every roll. One that cannot be read stops the check: it could be the one that names what is missed.
+    /// Reads every roll. One that cannot be read stops the check: it could be the one that names what is missed. An
+    /// object under a key that no roll has is foreign, and the others are judged without it.
     pub(crate) fn read(objects: Vec<ObjectVersion>) -> Result<Rolls, CheckError> {
+        let (objects, foreign): (Vec<_>, Vec<_>) = objects
+            .into_iter()
+            .partition(|object| is_roll_key(&object.key));
+        let mut foreign: Vec<String> = foreign.into_iter().map(|object| object.key).collect();
+        foreign.sort();
+        foreign.dedup();
         let (objects, overwritten) = first_versions(objects)?;
         let mut check = RollCheck::new();
         for object in &objects {
@@ -43,77 +57,63 @@ impl Rolls {
             }
             check.take(&roll);
         }
+        let report = check.finish();
+        let numbers = report
+            .requests
+            .iter()
+            .map(|(n, (request, _))| (request.clone(), *n))
+            .collect();
         Ok(Rolls {
-            report: check.finish(),
+            report,
+            numbers,
             overwritten,
+            foreign,
             ledger: None,
+            late_s: None,
         })
     }
 
-    /// Compares with every item of the ledger.
-    pub(crate) fn compare(&mut self, items: &[Item]) {
-        let mut findings = Vec::new();
-        let by_request: BTreeMap<String, &Item> = items
-            .iter()
-            .filter_map(|item| Some((item.text(attribute::REQUEST)?, item)))
-            .collect();
-        for (&n, (request, end)) in &self.report.requests {
-            let mut find = |rule, detail: String| findings.push(LedgerFinding { rule, n, detail });
-            let Some(item) = by_request.get(request) else {
-                find(
-                    "ledger-lacks",
-                    format!("{request} is in a roll and not in the ledger"),
-                );
-                continue;
-            };
-            if item.number(attribute::NUMBER) != Some(n) {
-                find(
-                    "ledger-number",
-                    format!("{request} has another number in the ledger"),
-                );
-            }
-            if let Some(end) = end
-                && let Some(detail) = differs(end, item)
-            {
-                find("ledger-differs", format!("{request}: {detail}"));
-            }
-        }
-        let known = self.report.requests.keys().last().copied().unwrap_or(0);
-        for (request, item) in &by_request {
-            let n = item.number(attribute::NUMBER).unwrap_or(0);
-            let named = self
-                .report
-                .requests
-                .get(&n)
-                .is_some_and(|(named, _)| named == request);
-            // What came after the last roll is for the next one to name.
-            if n <= known && !named {
-                findings.push(LedgerFinding {
-                    rule: "roll-lacks",
-                    n,
-                    detail: format!("{request} is in the ledger and in no roll"),
-                });
-            }
-        }
-        self.ledger = Some(findings);
+    /// Compares with every item of the ledger; `now_s` is a time before they were read.
+    pub(crate) fn compare(&mut self, items: &[Item], now_s: u64) {
+        self.ledger = Some(Ledger::compare(self, items, now_s));
+    }
+
+    /// Whether a roll should have followed the last one by now. For rolls that were just read from the bucket.
+    pub(crate) fn judge_age(&mut self, now_s: u64) {
+        let ago = self
+            .report
+            .period
+            .map_or(0, |(_, until)| now_s.saturating_sub(until));
+        self.late_s = (ago > LATE_S).then_some(ago);
+    }
+
+    /// Until when the last roll goes, unix seconds; 0 without a roll.
+    pub(crate) fn until_s(&self) -> u64 {
+        self.report.period.map_or(0, |(_, until)| until)
     }
 
     /// The verdict's word.
     pub(crate) fn verdict(&self) -> &'static str {
-        let contradicted =
-            !self.report.findings.is_empty() || self.ledger.as_ref().is_some_and(|f| !f.is_empty());
+        let contradicted = !self.report.findings.is_empty()
+            || self
+                .ledger
+                .as_ref()
+                .is_some_and(|ledger| !ledger.findings.is_empty());
         if contradicted {
             "CONTRADICTED"
         } else if self.report.rolls == 0 {
             "NOTHING"
+        } else if self.late_s.is_some() {
+            "LATE"
         } else {
             "COMPLETE"
         }
     }
 
-    /// 0 for COMPLETE alone.
-    pub(crate) fn exit_code(&self) -> u8 {
-        u8::from(self.verdict() != "COMPLETE")
+    /// 0 for COMPLETE alone; `strict` turns foreign objects into 1.
+    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
+        let strange = strict && !self.foreign.is_empty();
+        u8::from(self.verdict() != "COMPLETE" || strange)
     }
 
     /// Requests that no roll calls ended.
@@ -124,31 +124,11 @@ impl Rolls {
             .filter(|(_, (_, end))| end.is_none())
             .map(|(n, (request, _))| (*n, request.as_str()))
     }
-}
 
-/// In what the ledger's end is another one.
-fn differs(end: &Ended, item: &Item) -> Option<&'static str> {
-    if item.text(attribute::STATE).as_deref() != Some(end.outcome.word()) {
-        return Some("it ended in another way");
+    /// The end of a request that the rolls name under this number.
+    pub(crate) fn end(&self, n: u64) -> Option<&Ended> {
+        self.report.requests.get(&n)?.1.as_ref()
     }
-    let Some(head) = end.head else {
-        let none = item.text(attribute::FINAL_HEAD).is_none();
-        return (!none).then_some("the ledger has a final head, the roll has none");
-    };
-    // A bastion that was lost has no final head; the roll then names the latest.
-    let (seq, text) = match item.number(attribute::FINAL_SEQ) {
-        Some(seq) => (Some(seq), item.text(attribute::FINAL_HEAD)),
-        None => (
-            item.number(attribute::LATEST_SEQ),
-            item.text(attribute::LATEST_HEAD),
-        ),
-    };
-    let same = seq == Some(head.seq) && text == Some(data_encoding::HEXLOWER.encode(&head.head));
-    if !same {
-        return Some("it has another head");
-    }
-    let sealed = item.flag(attribute::SEALED).unwrap_or(false);
-    (sealed != head.sealed).then_some("one says sealed and the other does not")
 }
 
 #[cfg(test)]
@@ -186,54 +166,13 @@ mod tests {
         }
     }
 
-    fn item(text: &str) -> Item {
-        Item::parse("x", text.as_bytes()).unwrap()
-    }
-
-    fn closed(head: &str) -> Item {
-        item(&format!(
-            r#"{{"request":{{"S":"req-a"}},"number":{{"N":"1"}},"state":{{"S":"CLOSED"}},
-                "final_seq":{{"N":"4"}},"final_head":{{"S":"{head}"}},"sealed":{{"BOOL":true}}}}"#
-        ))
-    }
-
-    fn open(request: &str, n: u64) -> Item {
-        item(&format!(
-            r#"{{"request":{{"S":"{request}"}},"number":{{"N":"{n}"}},"state":{{"S":"READY"}}}}"#
-        ))
-    }
-
-    fn rules(items: &[Item]) -> Vec<&'static str> {
-        let mut rolls = Rolls::read(vec![object(&roll())]).unwrap();
-        rolls.compare(items);
-        rolls.ledger.unwrap().iter().map(|f| f.rule).collect()
-    }
-
-    #[test]
-    fn a_ledger_that_agrees_is_complete_and_every_difference_has_its_rule() {
-        let good = closed(&"07".repeat(32));
-        let later = open("req-c", 3);
-        let agreed = [good.clone(), open("req-b", 2), later];
-        assert_eq!(rules(&agreed), Vec::<&str>::new());
-        assert_eq!(rules(&agreed[..1]), ["ledger-lacks"]);
-        assert_eq!(
-            rules(&[closed(&"08".repeat(32)), open("req-b", 2)]),
-            ["ledger-differs"]
-        );
-        assert_eq!(
-            rules(&[open("req-a", 1), open("req-b", 2)]),
-            ["ledger-differs"]
-        );
-        let renumbered = [good.clone(), open("req-b", 5)];
-        assert_eq!(rules(&renumbered), ["ledger-number"]);
-        let smuggled = [good, open("req-b", 2), open("req-x", 2)];
-        assert_eq!(rules(&smuggled), ["roll-lacks"]);
-    }
-
     #[test]
     fn nothing_at_all_is_not_complete_and_a_later_version_says_nothing() {
         let nothing = Rolls::read(vec![]).unwrap();
-        assert_eq!((nothing.verdict(), nothing.exit_code()), ("NOTHING", 1));
+        assert_eq!(
+            (nothing.verdict(), nothing.exit_code(false)),
+            ("NOTHING", 1)
+        );
         let mut second = object(&Roll {
             requested: vec![],
             ended: vec![],
@@ -250,5 +189,36 @@ mod tests {
         let mut moved = object(&roll());
         moved.key = "rolls/roll-00000000000000000002.json".to_owned();
         assert!(Rolls::read(vec![moved]).is_err());
+    }
+
+    #[test]
+    fn a_foreign_object_is_told_and_the_rolls_are_judged() {
+        for key in [
+            "rolls/zzz",
+            "rolls/roll-1.json",
+            "rolls/",
+            "rolls/x/roll-00000000000000000002.json",
+        ] {
+            let mut foreign = object(&roll());
+            foreign.key = key.to_owned();
+            foreign.body = "not a roll".to_owned();
+            let rolls = Rolls::read(vec![foreign.clone(), foreign, object(&roll())]).unwrap();
+            assert_eq!(
+                (rolls.verdict(), rolls.overwritten),
+                ("COMPLETE", 0),
+                "{key}"
+            );
+            assert_eq!(rolls.foreign, [key]);
+            assert_eq!((rolls.exit_code(false), rolls.exit_code(true)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_roll_that_none_followed_for_two_days_is_late() {
+        let mut rolls = Rolls::read(vec![object(&roll())]).unwrap();
+        rolls.judge_age(86_400 * 3);
+        assert_eq!((rolls.verdict(), rolls.exit_code(false)), ("COMPLETE", 0));
+        rolls.judge_age(86_400 * 3 + 1);
+        assert_eq!((rolls.verdict(), rolls.exit_code(false)), ("LATE", 1));
     }
 }

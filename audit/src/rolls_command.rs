@@ -1,4 +1,4 @@
-//! `powerpole rolls`: which requests there were, that none was left out, and what became of each.
+//! `powerpole rolls`: which requests there were up to the last roll, whether one was left out, what became of each.
 
 use std::{
     fs::File,
@@ -10,14 +10,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    aws::{self, bucket::LONGEST_ROLL},
+    aws::{
+        self,
+        bucket::{LONGEST_ROLL, Wanted},
+    },
+    clock,
     error::CheckError,
     export::NewFile,
     ledger::{self, Item},
-    object,
-    rolls::{FOLDER, Rolls},
+    object::{self, ObjectVersion},
+    place::TableArgs,
+    rolls::{FOLDER, Rolls, is_roll_key},
+    rolls_ledger::Ledger,
     text::plain,
-    verify_command::AwsArgs,
 };
 
 /// Rolls or items in a file: ten years of a busy company; what is longer must not fill the memory.
@@ -38,31 +43,29 @@ pub(crate) struct Args {
     /// Keep the rolls that were fetched in a new file, one version a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Exit 1 also when there are objects among the rolls that are none
+    #[arg(long)]
+    strict: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    aws: AwsArgs,
+    table: TableArgs,
 }
 
 const EXIT_CODES: &str = "\
 Verdicts and exit codes:
-  0   COMPLETE      no roll and no request is missing, and nothing contradicts them
+  0   COMPLETE      nothing is missing up to the last roll, and nothing contradicts the rolls
   1   CONTRADICTED  a roll, a request or an end is missing, named twice or another one
+      LATE          the last roll in the bucket ended more than two days ago: control has written none since
       NOTHING       there is no roll
   2   no verdict: something could not be read or fetched
   64  wrong usage";
 
 /// Checks and prints; the exit code is the verdict's.
 pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
-    let objects = match args.from.strip_prefix("s3://") {
-        Some(bucket) => {
-            let settings = aws::settings().await;
-            let bucket = bucket.trim_end_matches('/');
-            aws::bucket::read_versions(&settings, bucket, FOLDER, LONGEST_ROLL).await?
-        }
-        None => object::parse_lines(&read(Path::new(&args.from))?)?,
-    };
+    let now_s = clock::now_s();
+    let objects = fetch(&args.from).await?;
     if let Some(path) = &args.out {
         let mut file = NewFile::create(Path::new(""), path)?;
         for version in &objects {
@@ -71,15 +74,38 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         file.finish()?;
     }
     let mut rolls = Rolls::read(objects)?;
+    if is_bucket(&args.from) {
+        rolls.judge_age(now_s);
+    }
     if let Some(items) = items(args).await? {
-        rolls.compare(&items);
+        rolls.compare(&items, now_s);
     }
     if args.json {
-        println!("{}", crate::json::spell(&render_json(&rolls)));
+        let object = render_json(&rolls, args.strict);
+        println!("{}", crate::json::spell(&object));
     } else {
         print!("{}", render(&rolls));
     }
-    Ok(rolls.exit_code())
+    Ok(rolls.exit_code(args.strict))
+}
+
+/// Whether rolls come from a bucket: what a file keeps is as old as it is.
+pub(crate) fn is_bucket(from: &str) -> bool {
+    from.starts_with("s3://")
+}
+
+/// Every object among the rolls of a bucket, or of a file that `--out` wrote. What cannot be a roll by its key is not
+/// fetched.
+pub(crate) async fn fetch(from: &str) -> Result<Vec<ObjectVersion>, CheckError> {
+    let Some(bucket) = from.strip_prefix("s3://") else {
+        return object::parse_lines(&read(Path::new(from))?);
+    };
+    let settings = aws::settings().await;
+    let wanted = Wanted {
+        key: is_roll_key,
+        longest: LONGEST_ROLL,
+    };
+    aws::bucket::read_versions(&settings, bucket.trim_end_matches('/'), FOLDER, wanted).await
 }
 
 async fn items(args: &Args) -> Result<Option<Vec<Item>>, CheckError> {
@@ -87,7 +113,7 @@ async fn items(args: &Args) -> Result<Option<Vec<Item>>, CheckError> {
         None => None,
         Some("dynamodb") => {
             let settings = aws::settings().await;
-            Some(aws::table::read_all(&settings, &args.aws.table()?).await?)
+            Some(aws::table::read_all(&settings, &args.table.named()?).await?)
         }
         Some(path) => Some(ledger::parse_items(path, &read(Path::new(path))?)?),
     })
@@ -109,7 +135,7 @@ fn read(path: &Path) -> Result<String, CheckError> {
     Ok(text)
 }
 
-fn time(s: u64) -> String {
+pub(crate) fn time(s: u64) -> String {
     i64::try_from(s)
         .ok()
         .and_then(|s| Timestamp::from_second(s).ok())
@@ -122,8 +148,9 @@ fn render(rolls: &Rolls) -> String {
         "{}: {}",
         rolls.verdict(),
         match rolls.verdict() {
-            "COMPLETE" => "no roll and no request is missing",
+            "COMPLETE" => "nothing is missing up to the last roll",
             "NOTHING" => "there is no roll",
+            "LATE" => "control has written no roll for more than two days",
             _ => "something is missing, named twice or another one",
         }
     )];
@@ -149,13 +176,10 @@ fn render(rolls: &Rolls) -> String {
             lines.push(format!("  open       {}", open.join(", ")));
         }
     }
-    lines.push(match &rolls.ledger {
-        None => "  ledger     not compared (--ledger dynamodb compares every item)".to_owned(),
-        Some(findings) if findings.is_empty() => {
-            "  ledger     agrees with every roll, and a roll names every item".to_owned()
-        }
-        Some(findings) => format!("  ledger     {} contradictions", findings.len()),
-    });
+    lines.push(format!("  ledger     {}", of_ledger(rolls.ledger.as_ref())));
+    for (code, detail) in said_beside(rolls) {
+        lines.push(format!("  note       {} ({code})", plain(&detail)));
+    }
     if rolls.overwritten > 0 {
         lines.push(format!(
             "  later      {} later versions of a roll, which say nothing: somebody wrote them",
@@ -170,7 +194,8 @@ fn render(rolls: &Rolls) -> String {
             finding.rule.code()
         ));
     }
-    for finding in rolls.ledger.iter().flatten().take(SHOWN) {
+    let ledger = rolls.ledger.iter().flat_map(|ledger| &ledger.findings);
+    for finding in ledger.take(SHOWN) {
         lines.push(format!(
             "  WRONG      request {}: {} ({})",
             finding.n,
@@ -182,7 +207,46 @@ fn render(rolls: &Rolls) -> String {
     lines.join("\n")
 }
 
-fn render_json(rolls: &Rolls) -> Value {
+/// What the comparison with the ledger came to.
+fn of_ledger(ledger: Option<&Ledger>) -> String {
+    let Some(ledger) = ledger else {
+        return "not compared (--ledger dynamodb compares every item)".to_owned();
+    };
+    let younger = match ledger.younger {
+        0 => String::new(),
+        n => format!("; {n} are younger than the last roll, and no roll names them yet"),
+    };
+    match (ledger.findings.len(), ledger.younger) {
+        (0, 0) => "agrees with every roll, and a roll names every item".to_owned(),
+        (0, _) => format!("agrees with every roll, and a roll names every older item{younger}"),
+        (n, _) => format!("{n} contradictions{younger}"),
+    }
+}
+
+/// What is told beside the contradictions: a code, and a text for people.
+fn said_beside(rolls: &Rolls) -> Vec<(&'static str, String)> {
+    let late = rolls.late_s.map(|ago| {
+        let days = ago / 86_400;
+        let text = format!(
+            "the last roll ended {days} days ago and control has written no roll since: nothing younger is in one"
+        );
+        ("roll-late", text)
+    });
+    let foreign = rolls.foreign.iter().take(SHOWN).map(|key| {
+        let text = format!("{key} is no roll: somebody wrote it, and it says nothing");
+        ("roll-foreign", text)
+    });
+    late.into_iter().chain(foreign).collect()
+}
+
+fn notes(rolls: &Rolls) -> Vec<Value> {
+    said_beside(rolls)
+        .into_iter()
+        .map(|(code, detail)| json!({"rule": code, "detail": detail}))
+        .collect()
+}
+
+fn render_json(rolls: &Rolls, strict: bool) -> Value {
     let report = &rolls.report;
     let open: Vec<Value> = rolls
         .open()
@@ -195,8 +259,9 @@ fn render_json(rolls: &Rolls) -> Value {
         .take(SHOWN)
         .map(|f| json!({"roll": f.roll, "rule": f.rule.code(), "detail": f.detail}))
         .collect();
-    let ledger = rolls.ledger.as_ref().map(|findings| {
-        findings
+    let ledger = rolls.ledger.as_ref().map(|ledger| {
+        ledger
+            .findings
             .iter()
             .take(SHOWN)
             .map(|f| json!({"n": f.n, "rule": f.rule, "detail": f.detail}))
@@ -205,7 +270,7 @@ fn render_json(rolls: &Rolls) -> Value {
     json!({
         "v": 1,
         "verdict": rolls.verdict(),
-        "exit": rolls.exit_code(),
+        "exit": rolls.exit_code(strict),
         "rolls": report.rolls,
         "from": report.period.map(|(from, _)| time(from)),
         "until": report.period.map(|(_, until)| time(until)),
@@ -213,6 +278,10 @@ fn render_json(rolls: &Rolls) -> Value {
         "ended": report.requests.len() - rolls.open().count(),
         "open": open,
         "later_versions": rolls.overwritten,
+        "notes": notes(rolls),
+        "foreign": rolls.foreign.len(),
+        "late_s": rolls.late_s,
+        "younger": rolls.ledger.as_ref().map(|ledger| ledger.younger),
         "findings": findings,
         "ledger": ledger,
     })

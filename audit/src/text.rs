@@ -10,8 +10,16 @@ use powerpole_chain::{
 };
 use powerpole_protocol::text::is_unseen;
 
+use crate::{
+    place::{By, LOGS, Place},
+    rolls_command::time as second,
+    row::Row,
+    search::{self, Searched},
+    verify_command::Around,
+};
+
 /// The whole text.
-pub(crate) fn render(report: &Report, overwritten: u64) -> String {
+pub(crate) fn render(report: &Report, around: &Around) -> String {
     let mut out = String::new();
     match &report.could_not_check {
         Some(why) => line(&mut out, format_args!("COULD NOT CHECK: {why}")),
@@ -22,8 +30,15 @@ pub(crate) fn render(report: &Report, overwritten: u64) -> String {
     }
     who(&mut out, report);
     proven(&mut out, report);
-    rests_on(&mut out, report, overwritten);
-    wrong(&mut out, report);
+    rests_on(&mut out, report, around.overwritten);
+    read_from(&mut out, &around.place);
+    of_rolls(
+        &mut out,
+        around.row.as_ref(),
+        !around.contradictions.is_empty(),
+    );
+    of_search(&mut out, around.searched.as_ref());
+    wrong(&mut out, report, around);
     beside(&mut out, report);
     sessions(&mut out, report);
     out.lines()
@@ -90,6 +105,9 @@ fn meaning(report: &Report) -> String {
             "records are missing, and {} lines cannot be read",
             report.unreadable
         ),
+        Verdict::Tampered if report.findings.is_empty() => {
+            "what is said of this evidence elsewhere contradicts it".to_owned()
+        }
         Verdict::Tampered => "something contradicts the chain".to_owned(),
     }
 }
@@ -224,10 +242,117 @@ fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
     }
 }
 
-fn wrong(out: &mut String, report: &Report) {
+/// Where lines and anchors came from, and what of it nobody but the ledger or the files says.
+fn read_from(out: &mut String, place: &Place) {
+    let part = |name| plain(place.part(name).unwrap_or("not known"));
+    let anchors = match (&place.anchors, place.prefixes.as_slice()) {
+        (None, _) => "no anchors".to_owned(),
+        (Some(from), [prefix]) => format!("anchors {} {}", plain(from), plain(prefix)),
+        (Some(from), prefixes) => format!("anchors {}, {} folders", plain(from), prefixes.len()),
+    };
+    let lines = if place.lines == LOGS {
+        format!(
+            "log group {} stream {}",
+            part("log_group"),
+            part("log_stream")
+        )
+    } else {
+        format!("lines {}", plain(&place.lines))
+    };
+    line(out, format_args!("  read from  {anchors}; {lines}"));
+    let mut only = |by, who: &str| {
+        let parts: Vec<String> = place
+            .only(by)
+            .into_iter()
+            .map(|name| format!("{} {}", name.replace('_', " "), part(name)))
+            .collect();
+        if !parts.is_empty() {
+            line(
+                out,
+                format_args!("             {who}: {}", parts.join(", ")),
+            );
+        }
+    };
+    only(By::Ledger, "only the ledger says");
+    only(By::File, "only the file of anchors says");
+}
+
+fn of_rolls(out: &mut String, row: Option<&Row>, contradicted: bool) {
+    let Some(row) = row else {
+        return line(
+            out,
+            format_args!(
+                "             no roll was compared (--rolls): that this is the request's own bastion, and its last \
+                 end, rests on the ledger"
+            ),
+        );
+    };
+    let until = second(row.until_s);
+    let said = match (row.number, row.outcome) {
+        _ if contradicted => format!("the rolls were compared, up to {until}"),
+        (Some(n), Some(outcome)) => {
+            format!("the rolls name it as no. {n}, {outcome}, with the ledger's last head")
+        }
+        (Some(n), None) => format!(
+            "the rolls name it as no. {n} and no end of it up to {until}: its end rests on the ledger"
+        ),
+        (None, _) => format!(
+            "no roll names it up to {until}: which bastion it had, and its end, rest on the ledger"
+        ),
+    };
+    line(out, format_args!("             {said}"));
+    if let Some(ago) = row.late_s {
+        line(
+            out,
+            format_args!(
+                "             that is {} days ago, and control has written no roll since",
+                ago / 86_400
+            ),
+        );
+    }
+}
+
+fn of_search(out: &mut String, searched: Option<&Searched>) {
+    let Some(searched) = searched else { return };
+    let others: Vec<String> = searched
+        .others
+        .iter()
+        .take(search::SHOWN)
+        .map(|other| plain(other))
+        .collect();
+    let said = match others.as_slice() {
+        [] => "none began another record of this request".to_owned(),
+        others => format!(
+            "{} began a record of this request, too: {}",
+            searched.others.len(),
+            others.join(", ")
+        ),
+    };
+    line(
+        out,
+        format_args!(
+            "  search     {} bastions of the role; {said}",
+            searched.bastions
+        ),
+    );
+}
+
+fn wrong(out: &mut String, report: &Report, around: &Around) {
     if let Some(seq) = report.first_bad() {
         line(out, format_args!(""));
         line(out, format_args!("  first bad record: {seq}"));
+    } else if !around.contradictions.is_empty() {
+        line(out, format_args!(""));
+    }
+    for contradiction in around.contradictions.iter().take(8) {
+        line(
+            out,
+            format_args!(
+                "  rule {} broken: {}",
+                contradiction.code,
+                plain(&contradiction.detail)
+            ),
+        );
     }
     for finding in report.findings.iter().take(8) {
         line(
@@ -259,6 +384,9 @@ fn wrong(out: &mut String, report: &Report) {
         );
     }
     let cause = match report.verdict {
+        Verdict::Tampered if report.findings.is_empty() => {
+            "an option that names another installation; otherwise somebody edited the ledger, or began another record"
+        }
         Verdict::Tampered => {
             "none is likely: a copy damaged on its way can look like this; fetch the stream again"
         }

@@ -2,25 +2,33 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use powerpole_chain::{
     Redaction,
-    verify::{Inputs, Report, Verifier},
+    verify::{Inputs, Report, Verdict, Verifier},
 };
-use powerpole_protocol::ledger::attribute;
 
 use crate::{
     anchors::{self, Anchors},
-    aws::{self, bucket::LONGEST_ANCHOR},
+    aws::{
+        self,
+        bucket::{LONGEST_ANCHOR, Wanted},
+    },
+    beside::{read_anchors, read_item, read_redactions},
+    clock,
     error::CheckError,
     export, json,
     ledger::Item,
     lines,
-    object::{self, ObjectVersion},
+    object::ObjectVersion,
+    place::{Contradiction, Folder, LOGS, Place, PlaceArgs, Read, Said},
+    rolls::Rolls,
+    rolls_command,
+    row::Row,
+    search::{self, Searched},
     text,
 };
 
@@ -28,7 +36,7 @@ use crate::{
 #[command(
     override_usage = "powerpole verify <DIR | REQUEST> [OPTIONS]\n       \
         powerpole verify --file LINES --ledger FILE --anchors FILE [OPTIONS]",
-    after_help = EXIT_CODES
+    after_help = HELP
 )]
 pub(crate) struct Args {
     /// Directory that `powerpole export` wrote, or a request id (req-…) whose evidence is read from AWS
@@ -54,20 +62,32 @@ pub(crate) struct Args {
     /// Public key (Base64) of somebody whom you trust to withhold payloads; may be repeated
     #[arg(long = "redactor", value_name = "KEY")]
     redactors: Vec<String>,
-    /// Request id for `--ledger dynamodb`, where only --file is given
+    /// Request id: for `--ledger dynamodb` where only --file is given, and compared with the ledger item's
     #[arg(long, value_name = "REQUEST")]
     request: Option<String>,
-    /// Exit 1 also when there are lines that are not this chain's
+    /// Compare with the rolls of requests, in the bucket or in a file that `powerpole rolls --out` wrote: they name
+    /// the request's last head, and nobody can change them
+    #[arg(long, value_name = "s3://BUCKET | FILE")]
+    rolls: Option<String>,
+    /// Look into the folder of every bastion in the anchors' bucket for others that began a record of this request; a
+    /// call each, so not if there are more than MOST
+    #[arg(long, value_name = "MOST", num_args = 0..=1, require_equals = true, default_missing_value = search::MOST)]
+    search: Option<usize>,
+    /// Exit 1 also when there are lines that are not this chain's, or other bastions of this request
     #[arg(long)]
     strict: bool,
     /// Print one JSON object instead of text (docs/chain-format.md §11 lists its keys)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    aws: AwsArgs,
+    place: PlaceArgs,
 }
 
-const EXIT_CODES: &str = "\
+const HELP: &str = "\
+What is read from AWS is read where you say: --role-id, --log-group and the anchors' bucket are needed then. Whoever can
+edit the ledger would choose what is verified otherwise. The owner finds them in control's configuration: bastion.role_id,
+evidence.log_group, evidence.anchor_bucket. For files they are optional, and compared.
+
 Verdicts and exit codes:
   0   VALID       sealed, complete, and anchored from genesis to seal
       WITHHELD    the same, but payloads were withheld by somebody whom you trust
@@ -76,114 +96,115 @@ Verdicts and exit codes:
       UNSEALED    the bastion died before it could seal; the text says up to where all is proven
       INCOMPLETE  records are missing that are known to have been
       MALFORMED   records are missing, and there are lines that nobody can read
-      TAMPERED    something contradicts the chain; the text says which record and which rule
+      TAMPERED    something contradicts the chain, its place or the rolls; the text says which record and which rule
       WITHHELD    payloads are withheld, and no manifest that you trust says so
   2   no verdict: something could not be read or fetched
   64  wrong usage";
-
-/// Where evidence lies in AWS, where the ledger item does not say so.
-#[derive(clap::Args)]
-pub(crate) struct AwsArgs {
-    /// Ledger table [env: POWERPOLE_LEDGER_TABLE]
-    #[arg(long)]
-    ledger_table: Option<String>,
-    /// Log group [env: POWERPOLE_LOG_GROUP; otherwise the ledger item's]
-    #[arg(long)]
-    log_group: Option<String>,
-    /// Bucket of the anchors [env: POWERPOLE_ANCHOR_BUCKET; otherwise the ledger item's]
-    #[arg(long)]
-    anchor_bucket: Option<String>,
-}
-
-impl AwsArgs {
-    pub(crate) fn table(&self) -> Result<String, CheckError> {
-        given(&self.ledger_table, "POWERPOLE_LEDGER_TABLE").ok_or_else(|| {
-            CheckError::Usage("--ledger-table or POWERPOLE_LEDGER_TABLE is needed".to_owned())
-        })
-    }
-}
-
-fn given(flag: &Option<String>, variable: &str) -> Option<String> {
-    flag.clone()
-        .or_else(|| std::env::var(variable).ok())
-        .filter(|text| !text.is_empty())
-}
-
-/// Log group, stream, bucket and prefix of one request.
-pub(crate) struct Places {
-    pub(crate) group: String,
-    pub(crate) stream: String,
-    pub(crate) bucket: String,
-    pub(crate) prefix: String,
-}
-
-impl Places {
-    pub(crate) fn find(args: &AwsArgs, item: &Item) -> Result<Places, CheckError> {
-        // Denied, lapsed, or not launched yet: no line and no anchor was ever written.
-        if item.text(attribute::INSTANCE).is_none() && item.text(attribute::LOG_STREAM).is_none() {
-            return Err(CheckError::NoBastion {
-                state: item.need(attribute::STATE)?,
-            });
-        }
-        let group = given(&args.log_group, "POWERPOLE_LOG_GROUP")
-            .map_or_else(|| item.need(attribute::LOG_GROUP), Ok)?;
-        let bucket = given(&args.anchor_bucket, "POWERPOLE_ANCHOR_BUCKET")
-            .map_or_else(|| item.need(attribute::ANCHOR_BUCKET), Ok)?;
-        let stream = item.need(attribute::LOG_STREAM)?;
-        Ok(Places {
-            group,
-            stream,
-            bucket,
-            prefix: prefix(item)?,
-        })
-    }
-}
-
-fn prefix(item: &Item) -> Result<String, CheckError> {
-    let prefix = item.need(attribute::ANCHOR_PREFIX)?;
-    Ok(if prefix.ends_with('/') {
-        prefix
-    } else {
-        format!("{prefix}/")
-    })
-}
 
 /// What stands beside the lines.
 struct Beside {
     item: Option<Item>,
     anchors: Option<Anchors>,
     redactions: Vec<Redaction>,
+    /// Where anchors and lines are read from AWS.
+    folder: Option<Folder>,
+    /// Where the anchors came from.
+    anchors_from: Option<String>,
+}
+
+/// What is known of a chain besides what its lines prove.
+pub(crate) struct Around {
+    /// Later versions of an anchor's key.
+    pub(crate) overwritten: u64,
+    /// Where lines and anchors came from.
+    pub(crate) place: Place,
+    /// What the rolls say of the request, where they were asked.
+    pub(crate) row: Option<Row>,
+    /// What the search for other bastions found, where it was asked for.
+    pub(crate) searched: Option<Searched>,
+    /// What contradicts the place or the rolls.
+    pub(crate) contradictions: Vec<Contradiction>,
 }
 
 /// Verifies and prints; the exit code is the verdict's.
 pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
-    let (report, overwritten) = match (&args.target, &args.file) {
-        (Some(target), _) if Path::new(target).is_dir() => {
-            let directory = Path::new(target);
-            let lines = directory.join(export::LINES);
-            if !lines.exists() {
-                return Err(CheckError::NoLines { path: lines });
-            }
-            let beside = beside_directory(args, directory).await?;
-            from_file(args, &lines, beside)?
-        }
-        (Some(target), _) if target.starts_with("req-") => from_aws(args, target).await?,
-        (Some(target), _) => {
-            return Err(CheckError::Usage(not_a_target(target)));
-        }
-        (None, Some(file)) => {
-            let beside = beside_file(args).await?;
-            from_file(args, file, beside)?
-        }
-        (None, None) => return Err(CheckError::Usage("nothing to verify".to_owned())),
+    let from = Source::of(args)?;
+    let request = match &from {
+        Source::Request(request) => Some(request.as_str()),
+        Source::Files { .. } => args.request.as_deref(),
     };
-    let code = report.exit_code(args.strict);
+    let said = args.place.said(args.anchors.as_deref(), request)?;
+    said.suffice(from.read(args))?;
+    let (report, around) = verify(args, &said, &from).await?;
+    let others = around
+        .searched
+        .as_ref()
+        .is_some_and(|s| !s.others.is_empty());
+    let code = report
+        .exit_code(args.strict)
+        .max(u8::from(args.strict && others));
     if args.json {
-        println!("{}", json::render(&report, code, overwritten));
+        println!("{}", json::render(&report, code, &around));
     } else {
-        print!("{}", text::render(&report, overwritten));
+        print!("{}", text::render(&report, &around));
     }
     Ok(code)
+}
+
+/// Where the lines come from.
+enum Source {
+    /// A file, in a directory that `export` wrote or alone.
+    Files {
+        directory: Option<PathBuf>,
+        lines: PathBuf,
+    },
+    /// CloudWatch Logs.
+    Request(String),
+}
+
+impl Source {
+    fn of(args: &Args) -> Result<Source, CheckError> {
+        match (&args.target, &args.file) {
+            (Some(target), _) if Path::new(target).is_dir() => {
+                let directory = PathBuf::from(target);
+                let lines = directory.join(export::LINES);
+                if !lines.exists() {
+                    return Err(CheckError::NoLines { path: lines });
+                }
+                Ok(Source::Files {
+                    directory: Some(directory),
+                    lines,
+                })
+            }
+            (Some(target), _) if target.starts_with("req-") => {
+                if args.request.as_ref().is_some_and(|other| other != target) {
+                    let text = "--request names another request".to_owned();
+                    return Err(CheckError::Usage(text));
+                }
+                Ok(Source::Request(target.clone()))
+            }
+            (Some(target), _) => Err(CheckError::Usage(not_a_target(target))),
+            (None, Some(file)) => Ok(Source::Files {
+                directory: None,
+                lines: file.clone(),
+            }),
+            (None, None) => Err(CheckError::Usage("nothing to verify".to_owned())),
+        }
+    }
+
+    /// What is read from AWS.
+    fn read(&self, args: &Args) -> Read {
+        let lines = matches!(self, Source::Request(_));
+        let bucket = |text: &str| text.starts_with("s3://");
+        Read {
+            lines,
+            ledger: args
+                .ledger
+                .as_deref()
+                .map_or(lines, |text| text == "dynamodb"),
+            anchors: args.anchors.as_deref().map_or(lines, bucket),
+        }
+    }
 }
 
 fn not_a_target(target: &str) -> String {
@@ -196,113 +217,220 @@ fn not_a_target(target: &str) -> String {
     }
 }
 
-fn from_file(args: &Args, path: &Path, beside: Beside) -> Result<(Report, u64), CheckError> {
-    let (inputs, overwritten) = inputs(args, beside)?;
-    let wrong = |source| CheckError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(wrong)?;
+async fn verify(args: &Args, said: &Said, from: &Source) -> Result<(Report, Around), CheckError> {
+    let now_s = clock::now_s();
+    let read = from.read(args);
+    let beside = beside(args, said, from).await?;
+    let mut around = around(said, from, read, &beside);
+    // The slow looks come first: of a session that still runs, the lines are never older than what they are
+    // compared with.
+    around.row = row(args, beside.item.as_ref(), now_s).await?;
+    around.searched = search_others(args, said, beside.folder.as_ref()).await?;
+    let (item, folder) = (beside.item.clone(), beside.folder.clone());
+    let inputs = inputs(args, beside)?;
     let mut verifier = Verifier::new(inputs);
-    lines::feed(file, &mut verifier).map_err(wrong)?;
-    Ok((verifier.finish(), overwritten))
-}
-
-async fn from_aws(args: &Args, request: &str) -> Result<(Report, u64), CheckError> {
-    let settings = aws::settings().await;
-    let item = match &args.ledger {
-        Some(path) if path != "dynamodb" => read_item(Path::new(path))?,
-        _ => aws::table::read_item(&settings, &args.aws.table()?, request).await?,
-    };
-    let places = Places::find(&args.aws, &item)?;
-    let objects = match &args.anchors {
-        Some(path) if !path.starts_with("s3://") => read_anchor_file(Path::new(path))?,
-        _ => {
-            aws::bucket::read_versions(&settings, &places.bucket, &places.prefix, LONGEST_ANCHOR)
-                .await?
-        }
-    };
-    let beside = Beside {
-        item: Some(item),
-        anchors: Some(anchors::select(objects)?),
-        redactions: read_redactions(args.redactions.as_deref())?,
-    };
-    let (inputs, overwritten) = inputs(args, beside)?;
-    let mut verifier = Verifier::new(inputs);
-    aws::logs::read_stream(
-        &settings,
-        &places.group,
-        &places.stream,
-        &mut |time, message| {
-            verifier.line(message.as_bytes(), Some(time));
-            Ok(())
-        },
-    )
-    .await?;
-    Ok((verifier.finish(), overwritten))
-}
-
-async fn beside_directory(args: &Args, directory: &Path) -> Result<Beside, CheckError> {
-    let there = |name: &str| Some(directory.join(name)).filter(|path| path.exists());
-    let mut beside = beside_file(args).await?;
-    if beside.item.is_none()
-        && let Some(path) = there(export::LEDGER)
-    {
-        beside.item = Some(read_item(&path)?);
-    }
-    if beside.anchors.is_none()
-        && let Some(path) = there(export::ANCHORS)
-    {
-        beside.anchors = Some(anchors::select(read_anchor_file(&path)?)?);
-    }
-    if args.redactions.is_none() {
-        beside.redactions = read_redactions(there(export::REDACTIONS).as_deref())?;
-    }
-    Ok(beside)
-}
-
-async fn beside_file(args: &Args) -> Result<Beside, CheckError> {
-    let item = match args.ledger.as_deref() {
-        None => None,
-        Some("dynamodb") => {
-            let request = args
-                .request
-                .as_deref()
-                .ok_or_else(|| CheckError::Usage("--ledger dynamodb needs --request".to_owned()))?;
-            let settings = aws::settings().await;
-            Some(aws::table::read_item(&settings, &args.aws.table()?, request).await?)
-        }
-        Some(path) => Some(read_item(Path::new(path))?),
-    };
-    let anchors = match args.anchors.as_deref() {
-        None => None,
-        Some(place) if place.starts_with("s3://") => {
-            let place = place.trim_start_matches("s3://").trim_end_matches('/');
-            let (bucket, prefix) = match (place.split_once('/'), &item) {
-                (Some((bucket, prefix)), _) => (bucket, format!("{prefix}/")),
-                (None, Some(item)) => (place, prefix(item)?),
-                (None, None) => {
-                    return Err(CheckError::Usage(
-                        "--anchors s3://bucket needs a ledger item, or a prefix after the bucket"
-                            .to_owned(),
-                    ));
-                }
+    match from {
+        Source::Files { lines: path, .. } => {
+            let wrong = |source| CheckError::Read {
+                path: path.clone(),
+                source,
             };
-            let settings = aws::settings().await;
-            let objects =
-                aws::bucket::read_versions(&settings, bucket, &prefix, LONGEST_ANCHOR).await?;
-            Some(anchors::select(objects)?)
+            let file = File::open(path).map_err(wrong)?;
+            lines::feed(file, &mut verifier).map_err(wrong)?;
         }
-        Some(path) => Some(anchors::select(read_anchor_file(Path::new(path))?)?),
+        Source::Request(_) => read_lines(said, folder.as_ref(), &mut verifier).await?,
+    }
+    let mut report = verifier.finish();
+    around.judge(said, item.as_ref(), &mut report);
+    Ok((report, around))
+}
+
+async fn read_lines(
+    said: &Said,
+    folder: Option<&Folder>,
+    verifier: &mut Verifier,
+) -> Result<(), CheckError> {
+    let (Some(group), Some(folder)) = (&said.group, folder) else {
+        return Err(CheckError::Usage("--log-group is needed".to_owned()));
+    };
+    let settings = aws::settings().await;
+    let mut each = |time, message: &str| {
+        verifier.line(message.as_bytes(), Some(time));
+        Ok(())
+    };
+    aws::logs::read_stream(&settings, group, &folder.stream(), &mut each).await
+}
+
+/// The ledger item, the anchors and the manifests, each from where it was said to be.
+async fn beside(args: &Args, said: &Said, from: &Source) -> Result<Beside, CheckError> {
+    let directory = match from {
+        Source::Files { directory, .. } => directory.as_deref(),
+        Source::Request(_) => None,
+    };
+    let there = |name: &str| directory.map(|d| d.join(name)).filter(|p| p.exists());
+    let read = from.read(args);
+    let item = match (&args.ledger, read.ledger) {
+        (_, true) => Some(item_of_table(said).await?),
+        (Some(path), false) => Some(read_item(Path::new(path))?),
+        (None, false) => there(export::LEDGER)
+            .map(|path| read_item(&path))
+            .transpose()?,
+    };
+    let folder = match (&item, read.lines || read.anchors) {
+        (_, false) => None,
+        (Some(item), true) => Some(said.folder_of(item)?),
+        (None, true) => Some(said.folder.clone().ok_or_else(|| {
+            CheckError::Usage(
+                "--anchors s3://BUCKET needs a ledger item, or <role id>:<instance>/<request> after the bucket"
+                    .to_owned(),
+            )
+        })?),
+    };
+    let file = match &args.anchors {
+        Some(path) if !read.anchors => Some(PathBuf::from(path)),
+        _ => there(export::ANCHORS),
+    };
+    let (objects, anchors_from) = match (&folder, &said.bucket, file) {
+        (Some(folder), Some(bucket), _) if read.anchors => {
+            let objects = read_bucket(bucket, folder).await?;
+            (Some(objects), Some(format!("s3://{bucket}")))
+        }
+        (_, _, Some(path)) => (Some(read_anchors(&path)?), Some(path.display().to_string())),
+        (_, _, None) => (None, None),
+    };
+    let redactions = match &args.redactions {
+        Some(path) => read_redactions(Some(path))?,
+        None => read_redactions(there(export::REDACTIONS).as_deref())?,
     };
     Ok(Beside {
         item,
-        anchors,
-        redactions: read_redactions(args.redactions.as_deref())?,
+        anchors: objects
+            .map(|objects| anchors::select(objects, said.role_id.as_deref()))
+            .transpose()?,
+        redactions,
+        folder,
+        anchors_from,
     })
 }
 
-fn inputs(args: &Args, beside: Beside) -> Result<(Inputs, u64), CheckError> {
+async fn item_of_table(said: &Said) -> Result<Item, CheckError> {
+    let request = said
+        .request
+        .as_deref()
+        .ok_or_else(|| CheckError::Usage("--ledger dynamodb needs --request".to_owned()))?;
+    let table = said.table.clone().unwrap_or_default();
+    let settings = aws::settings().await;
+    aws::table::read_item(&settings, &table, request).await
+}
+
+/// Every anchor in a bastion's folder.
+pub(crate) async fn read_bucket(
+    bucket: &str,
+    folder: &Folder,
+) -> Result<Vec<ObjectVersion>, CheckError> {
+    let settings = aws::settings().await;
+    let wanted = Wanted {
+        key: |_| true,
+        longest: LONGEST_ANCHOR,
+    };
+    aws::bucket::read_versions(&settings, bucket, &folder.prefix(), wanted).await
+}
+
+async fn row(args: &Args, item: Option<&Item>, now_s: u64) -> Result<Option<Row>, CheckError> {
+    let Some(from) = &args.rolls else {
+        return Ok(None);
+    };
+    let item = item.ok_or_else(|| {
+        CheckError::Usage("--rolls needs the request's ledger item (--ledger)".to_owned())
+    })?;
+    let mut rolls = Rolls::read(rolls_command::fetch(from).await?)?;
+    if rolls_command::is_bucket(from) {
+        rolls.judge_age(now_s);
+    }
+    Row::find(&rolls, item, now_s).map(Some)
+}
+
+async fn search_others(
+    args: &Args,
+    said: &Said,
+    folder: Option<&Folder>,
+) -> Result<Option<Searched>, CheckError> {
+    let Some(most) = args.search else {
+        return Ok(None);
+    };
+    let (Some(bucket), Some(folder)) = (&said.bucket, folder) else {
+        return Err(CheckError::Usage(
+            "--search needs the anchors' bucket: a request id, or --anchors s3://BUCKET".to_owned(),
+        ));
+    };
+    let settings = aws::settings().await;
+    search::others(&settings, bucket, folder, most)
+        .await
+        .map(Some)
+}
+
+/// Where it all came from, and what the ledger says against it.
+fn around(said: &Said, from: &Source, read: Read, beside: &Beside) -> Around {
+    let folders: Vec<Folder> = match (&beside.folder, &beside.anchors) {
+        (Some(folder), _) => vec![folder.clone()],
+        (None, Some(anchors)) => anchors.folders.iter().cloned().collect(),
+        (None, None) => Vec::new(),
+    };
+    let mut place = Place {
+        anchors: beside.anchors_from.clone(),
+        prefixes: folders.iter().map(Folder::prefix).collect(),
+        lines: match from {
+            Source::Files { lines, .. } => lines.display().to_string(),
+            Source::Request(_) => LOGS.to_owned(),
+        },
+        parts: Vec::new(),
+    };
+    place.parts_of(said, beside.item.as_ref(), &folders, read);
+    let item = beside.item.as_ref();
+    let mut contradictions =
+        item.map_or_else(Vec::new, |item| said.against(item, beside.folder.as_ref()));
+    let mut overwritten = 0;
+    if let Some(anchors) = &beside.anchors {
+        overwritten = anchors.overwritten;
+        contradictions.extend(anchors.strangers.iter().cloned());
+    }
+    Around {
+        overwritten,
+        place,
+        row: None,
+        searched: None,
+        contradictions,
+    }
+}
+
+impl Around {
+    /// Adds what the genesis, the rolls and the search say against it. A contradiction is TAMPERED, whatever the chain
+    /// proves by itself.
+    fn judge(&mut self, said: &Said, item: Option<&Item>, report: &mut Report) {
+        let found = &mut self.contradictions;
+        if let (Some(genesis), Some(group)) = (&report.genesis, &said.group)
+            && genesis.log_group != *group
+            && !found.iter().any(|c| c.code == "place-log-group")
+        {
+            found.push(Contradiction {
+                code: "place-log-group",
+                detail: format!("the genesis says {}, you say {group}", genesis.log_group),
+            });
+        }
+        if let Some(row) = &self.row {
+            found.extend(row.contradictions.iter().cloned());
+        }
+        if let Some(searched) = &self.searched {
+            let attempt = item.and_then(Item::attempt).unwrap_or(1);
+            found.extend(searched.against(attempt));
+        }
+        if !found.is_empty() && report.could_not_check.is_none() {
+            report.verdict = Verdict::Tampered;
+        }
+    }
+}
+
+fn inputs(args: &Args, beside: Beside) -> Result<Inputs, CheckError> {
     let redactors = args
         .redactors
         .iter()
@@ -314,85 +442,10 @@ fn inputs(args: &Args, beside: Beside) -> Result<(Inputs, u64), CheckError> {
                 .ok_or_else(|| CheckError::Redaction(format!("{key} is not a public key")))
         })
         .collect::<Result<_, _>>()?;
-    let overwritten = beside
-        .anchors
-        .as_ref()
-        .map_or(0, |anchors| anchors.overwritten);
-    let inputs = Inputs {
+    Ok(Inputs {
         ledger: beside.item.map(|item| item.facts()).transpose()?,
         anchors: beside.anchors.map(|anchors| anchors.anchors),
         redactions: beside.redactions,
         redactors,
-    };
-    Ok((inputs, overwritten))
-}
-
-/// A ledger item, a day's anchors or manifests: none is longer, and what is must not fill the memory.
-const LONGEST_BESIDE: u64 = 8 << 20;
-
-fn read(path: &Path) -> Result<Vec<u8>, CheckError> {
-    let wrong = |source| CheckError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST_BESIDE + 1).read_to_end(&mut bytes))
-        .map_err(wrong)?;
-    if bytes.len() as u64 > LONGEST_BESIDE {
-        return Err(wrong(io::Error::other(format!(
-            "longer than {LONGEST_BESIDE} bytes"
-        ))));
-    }
-    Ok(bytes)
-}
-
-fn read_item(path: &Path) -> Result<Item, CheckError> {
-    Item::parse(&path.display().to_string(), &read(path)?)
-}
-
-fn read_anchor_file(path: &Path) -> Result<Vec<ObjectVersion>, CheckError> {
-    let text = String::from_utf8(read(path)?).map_err(|_| CheckError::Object {
-        key: path.display().to_string(),
-        detail: "not UTF-8".to_owned(),
-    })?;
-    object::parse_lines(&text)
-}
-
-fn read_redactions(path: Option<&Path>) -> Result<Vec<Redaction>, CheckError> {
-    let Some(path) = path else {
-        return Ok(Vec::new());
-    };
-    read(path)?
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            Redaction::parse(line).map_err(|error| CheckError::Redaction(error.to_string()))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_without_a_bastion_has_no_evidence_and_says_why() {
-        let args = AwsArgs {
-            ledger_table: None,
-            log_group: None,
-            anchor_bucket: None,
-        };
-        let item = |text: &str| Item::parse("LEDGER.json", text.as_bytes()).unwrap();
-        let denied = item(r#"{"request":{"S":"req-1"},"state":{"S":"DENIED"}}"#);
-        let error = Places::find(&args, &denied).map(drop).unwrap_err();
-        assert_eq!(error.code(), "no-bastion");
-        assert!(error.to_string().contains("(state DENIED)"), "{error}");
-
-        let torn = item(
-            r#"{"request":{"S":"req-1"},"state":{"S":"CLOSED"},"instance":{"S":"i-1"},"log_group":{"S":"g"},"anchor_bucket":{"S":"b"}}"#,
-        );
-        let error = Places::find(&args, &torn).map(drop).unwrap_err();
-        assert_eq!(error.code(), "ledger-no-attribute");
-    }
+    })
 }

@@ -20,6 +20,9 @@ fn powerpole(arguments: &[&str]) -> Output {
     Command::new(support::binary())
         .args(arguments)
         .env_remove("POWERPOLE_LEDGER_TABLE")
+        .env_remove("POWERPOLE_LOG_GROUP")
+        .env_remove("POWERPOLE_ANCHOR_BUCKET")
+        .env_remove("POWERPOLE_ROLE_ID")
         .output()
         .unwrap()
 }
@@ -69,9 +72,41 @@ fn wrong_usage_says_what_would_be_right() {
             "--request",
         ),
         (vec!["export", "req-1"], 64, "--out"),
+        (vec!["verify", "req-1"], 64, "bastion.role_id in control's"),
+        (vec!["verify", "req-1"], 64, "whoever can edit the ledger"),
+        (
+            vec!["verify", "req-1", "--role-id", "role"],
+            64,
+            "AROA, then capital letters",
+        ),
+        (
+            vec![
+                "verify",
+                valid.to_str().unwrap(),
+                "--anchors",
+                "s3://bucket",
+            ],
+            64,
+            "POWERPOLE_ROLE_ID",
+        ),
+        (
+            vec!["verify", valid.to_str().unwrap(), "--search"],
+            64,
+            "anchors' bucket",
+        ),
     ] {
         let output = powerpole(&arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(told(&output).contains(hint), "{}", told(&output));
+    }
+    let wanted = ["export", "req-1", "--out", "x", "--ledger-table", "t"];
+    let output = powerpole(&wanted);
+    assert_eq!(output.status.code(), Some(64));
+    for hint in [
+        "POWERPOLE_ROLE_ID",
+        "POWERPOLE_LOG_GROUP",
+        "POWERPOLE_ANCHOR_BUCKET",
+    ] {
         assert!(told(&output).contains(hint), "{}", told(&output));
     }
     let empty = tempfile::tempdir().unwrap();
@@ -110,4 +145,60 @@ fn json_judges_each_login() {
         assert_eq!(login["ended"], false, "the vector's logins have no end");
         assert_eq!(login["verdict"], "INCOMPLETE");
     }
+}
+
+#[test]
+fn a_file_s_place_is_told_and_compared_where_the_auditor_says_it() {
+    let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors/valid");
+    let valid = valid.to_str().unwrap();
+    let verify = |more: &[&str]| {
+        let mut arguments = vec!["verify", valid, "--json"];
+        arguments.extend(more);
+        let output = powerpole(&arguments);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), report)
+    };
+    let (code, report) = verify(&[]);
+    assert_eq!((code, &report["verdict"]), (0, &"VALID".into()));
+    let place = &report["place"];
+    assert_eq!(place["role_id"], "AROAEXAMPLE");
+    assert_eq!(
+        place["by_files"],
+        serde_json::json!(["role_id", "instance"])
+    );
+    assert_eq!(
+        place["by_ledger"],
+        serde_json::json!(["log_group", "log_stream"])
+    );
+    let own = [
+        "--role-id",
+        "AROAEXAMPLE",
+        "--log-group",
+        "/powerpole/test/evidence",
+        "--anchor-bucket",
+        "any",
+    ];
+    let (code, report) = verify(&own);
+    assert_eq!((code, &report["verdict"]), (0, &"VALID".into()), "{report}");
+    for (option, value, rule) in [
+        ("--role-id", "AROAOTHER", "place-role-id"),
+        ("--log-group", "/other", "place-log-group"),
+        ("--request", "req-other", "place-request"),
+    ] {
+        let (code, report) = verify(&[option, value]);
+        assert_eq!(
+            (code, &report["verdict"]),
+            (1, &"TAMPERED".into()),
+            "{report}"
+        );
+        assert_eq!(report["findings"][0]["rule"], rule, "{report}");
+        let text = told(&powerpole(&["verify", valid, option, value]));
+        assert!(text.contains(rule), "{text}");
+    }
+    let text = told(&powerpole(&["verify", valid]));
+    assert!(text.contains("no roll was compared"), "{text}");
+    assert!(
+        text.contains("only the file of anchors says: role id AROAEXAMPLE"),
+        "{text}"
+    );
 }

@@ -23,6 +23,9 @@ fn vectors() -> PathBuf {
 fn powerpole(arguments: &[&str]) -> Output {
     Command::new(support::binary())
         .args(arguments)
+        .env_remove("POWERPOLE_LOG_GROUP")
+        .env_remove("POWERPOLE_ANCHOR_BUCKET")
+        .env_remove("POWERPOLE_ROLE_ID")
         .output()
         .unwrap()
 }

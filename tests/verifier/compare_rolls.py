@@ -62,7 +62,7 @@ def lines(rolls):
 
 def mutate(dice, rolls):
     """One change to what lies in the bucket."""
-    kind = dice.choice(("drop", "byte", "field", "end", "request", "later", "swap"))
+    kind = dice.choice(("drop", "byte", "field", "end", "request", "later", "swap", "foreign"))
     objects = lines(rolls)
     place = dice.randrange(len(rolls))
     one = dict(rolls[place])
@@ -71,6 +71,9 @@ def mutate(dice, rolls):
         return kind, objects
     if kind == "later":
         return kind, objects + [dict(objects[place], last_modified="2026-02-01T00:00:00Z", body="{}")]
+    if kind == "foreign":
+        key = dice.choice(("rolls/zzz", "rolls/roll-1.json", objects[place]["key"] + "x", "roll" + objects[place]["key"]))
+        return kind, objects + [dict(objects[place], key=key, body=dice.choice(("", "{}", objects[place]["body"])))]
     if kind == "byte":
         text = objects[place]["body"]
         at = dice.randrange(len(text))
@@ -96,7 +99,7 @@ def by_rust(powerpole, path):
     said = json.loads(run.stdout)
     rules = [finding["rule"] for finding in said["findings"]]
     return {"exit": run.returncode, "verdict": said["verdict"], "rolls": said["rolls"], "requests": said["requests"],
-            "ended": said["ended"], "rules": rules}
+            "ended": said["ended"], "rules": rules, "foreign": said["foreign"]}
 
 
 def by_python(path):

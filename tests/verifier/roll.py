@@ -3,8 +3,8 @@
 
     roll.py ROLLS.jsonl      one object version a line, as `powerpole rolls --out` writes them
 
-Prints one JSON object: verdict (COMPLETE, CONTRADICTED, NOTHING), rolls, requests, ended, and the rules that are broken
-in their order. Exit 0 for COMPLETE, 1 for the others, 2 when a roll cannot be read.
+Prints one JSON object: verdict (COMPLETE, CONTRADICTED, NOTHING), rolls, requests, ended, the rules that are broken in
+their order, and how many objects are foreign. Exit 0 for COMPLETE, 1 for the others, 2 when a roll cannot be read.
 """
 import base64
 import hashlib
@@ -20,6 +20,7 @@ END = re.compile(
     r'\{"n":(%s),"request":"(%s)","outcome":"(DENIED|LAPSED|CLOSED|FAILED)"'
     r'(?:,"sealed":(true|false),"seq":(%s),"head":"(%s)")?\}' % (NUMBER, PLAIN, NUMBER, HEAD)
 )
+KEY = re.compile(r"rolls/roll-[0-9]{20}\.json")
 ROLL = re.compile(
     r'\{"v":1,"kind":"roll","number":(%s),"from":(%s),"until":(%s),"previous":"(%s)","first":(%s),'
     r'"requested":\[(.*?)\],"ended":\[(.*)\]\}' % (NUMBER, NUMBER, NUMBER, HEAD, NUMBER)
@@ -115,6 +116,8 @@ def main(path):
     first = {}
     with open(path, encoding="utf-8") as lines:
         versions = [json.loads(line) for line in lines if line.strip()]
+    foreign = {version["key"] for version in versions if not KEY.fullmatch(version["key"])}
+    versions = [version for version in versions if version["key"] not in foreign]
     for version in sorted(versions, key=lambda v: v["last_modified"]):
         first.setdefault(version["key"], version["body"])
     rolls = []
@@ -123,7 +126,7 @@ def main(path):
         if key != "rolls/roll-%020d.json" % roll["number"]:
             raise Unreadable(key)
         rolls.append(roll)
-    said = check(rolls)
+    said = check(rolls) | {"foreign": len(foreign)}
     print(json.dumps(said))
     return 0 if said["verdict"] == "COMPLETE" else 1
 

@@ -1,0 +1,64 @@
+//! One request's row in the rolls: what they name of it, against its ledger item.
+//!
+//! The chain is compared with the item's heads, and the item with the rolls, which nobody can change: so a chain that is
+//! VALID has the end that the roll names.
+
+use crate::{
+    error::CheckError,
+    ledger::Item,
+    place::Contradiction,
+    rolls::Rolls,
+    rolls_ledger::{Judged, judge},
+};
+use powerpole_protocol::ledger::attribute;
+
+/// What the rolls say of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Row {
+    /// Its number, where a roll names it.
+    pub(crate) number: Option<u64>,
+    /// Its outcome, where a roll names its end.
+    pub(crate) outcome: Option<&'static str>,
+    /// Where the last roll's period ends, unix seconds.
+    pub(crate) until_s: u64,
+    /// How long ago that was, in seconds, where it is too long ago.
+    pub(crate) late_s: Option<u64>,
+    /// What the item contradicts.
+    pub(crate) contradictions: Vec<Contradiction>,
+}
+
+impl Row {
+    /// Reads the request's row. Rolls that contradict each other, or none, are nothing to compare with.
+    pub(crate) fn find(rolls: &Rolls, item: &Item, now_s: u64) -> Result<Row, CheckError> {
+        if rolls.report.rolls == 0 {
+            return Err(CheckError::Rolls("there is no roll".to_owned()));
+        }
+        if let Some(first) = rolls.report.findings.first() {
+            let (roll, rule) = (first.roll, first.rule.code());
+            return Err(CheckError::Rolls(format!(
+                "roll {roll} contradicts the ones before it ({rule}): `powerpole rolls` says more"
+            )));
+        }
+        let findings = match judge(rolls, item, now_s) {
+            Judged::Named(findings) => findings,
+            Judged::Missed(finding) => vec![finding],
+            Judged::Younger => Vec::new(),
+        };
+        let request = item.need(attribute::REQUEST)?;
+        let number = rolls.numbers.get(&request).copied();
+        let end = number.and_then(|n| rolls.end(n));
+        Ok(Row {
+            number,
+            outcome: end.map(|end| end.outcome.word()),
+            until_s: rolls.until_s(),
+            late_s: rolls.late_s,
+            contradictions: findings
+                .into_iter()
+                .map(|finding| Contradiction {
+                    code: "roll-differs",
+                    detail: format!("{} ({})", finding.detail, finding.rule),
+                })
+                .collect(),
+        })
+    }
+}
