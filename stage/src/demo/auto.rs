@@ -204,7 +204,7 @@ async fn story(
         .await?;
     let verdict = rolls(&powerpole, "dynamodb", &running.environment(AUDITOR)).await?;
     clock.done(&format!(
-        "powerpole rolls: {} (exit code {}): no request was left out",
+        "powerpole rolls: {} (exit code {}): rolls and ledger name the same requests",
         verdict.verdict, verdict.code
     ));
     lines(&verdict.text);
