@@ -5,10 +5,13 @@
 //! arguments, and stops before the new program's first instruction: a signal that is pending is delivered on the way
 //! back to user mode. There it stands until it is told to go on, or is killed.
 //!
+//! A worker is the agent's uid's, root: amazon-ssm-agent starts it so. Whoever else executes the program is told EPERM, so that
+//! nobody passes themselves off as a worker.
+//!
 //! Owns the fanotify group. When this process dies the kernel lets on whatever waits; the unit's end then stops
 //! amazon-ssm-agent and powers the machine off.
 
-use super::peer::{is_stopped, parent_of, program_of};
+use super::peer::{is_stopped, parent_of, program_of, uids_of};
 use crate::unsafe_os::async_fd;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{
@@ -33,6 +36,23 @@ pub(super) struct ExecWatch {
     group: Fanotify,
     readable: AsyncFd<OwnedFd>,
     program: PathBuf,
+    /// Who may execute it.
+    uid: u32,
+}
+
+/// A process that executes the program and may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Denied {
+    /// Its pid.
+    pub(super) pid: i32,
+    /// Its real uid.
+    pub(super) uid: u32,
+}
+
+/// Why a process is not held.
+enum NotHeld {
+    Denied(Denied),
+    Failed(io::Error),
 }
 
 /// A process that stands, or soon will, before its program's first instruction. Dropped without a word it is killed.
@@ -68,14 +88,20 @@ impl ExecWatch {
             group,
             readable,
             program: program.to_owned(),
+            uid: rustix::process::geteuid().as_raw(),
         })
     }
 
-    /// The next processes that execute the program. `noted` hears of each before it is let on.
+    /// The next processes that execute the program. `noted` hears of each before it is let on, `denied` of each that may not
+    /// execute it.
     ///
     /// # Errors
     /// When the group cannot be read.
-    pub(super) async fn next(&mut self, noted: impl Fn(i32)) -> io::Result<Vec<Held>> {
+    pub(super) async fn next(
+        &mut self,
+        noted: impl Fn(i32),
+        mut denied: impl FnMut(Denied),
+    ) -> io::Result<Vec<Held>> {
         let events = loop {
             let mut guard = self.readable.readable().await?;
             let read = guard.try_io(|_| self.group.read_events().map_err(io::Error::from));
@@ -86,16 +112,25 @@ impl ExecWatch {
         // Every process that asks is answered, whatever becomes of another.
         Ok(events
             .iter()
-            .filter_map(|event| self.answer(event, &noted))
+            .filter_map(|event| self.answer(event, &noted, &mut denied))
             .collect())
     }
 
-    fn answer(&self, event: &FanotifyEvent, noted: &impl Fn(i32)) -> Option<Held> {
+    fn answer(
+        &self,
+        event: &FanotifyEvent,
+        noted: &impl Fn(i32),
+        denied: &mut impl FnMut(Denied),
+    ) -> Option<Held> {
         let file = event.fd()?;
         let stopped = self.stop(event.pid(), noted);
         let response = match &stopped {
             Ok(_) => Response::FAN_ALLOW,
-            Err(error) => {
+            Err(NotHeld::Denied(who)) => {
+                denied(*who);
+                Response::FAN_DENY
+            }
+            Err(NotHeld::Failed(error)) => {
                 tracing::error!(%error, pid = event.pid(), "a session worker cannot be held, so it may not run");
                 Response::FAN_DENY
             }
@@ -107,9 +142,19 @@ impl ExecWatch {
         stopped.ok()
     }
 
-    fn stop(&self, pid: i32, noted: &impl Fn(i32)) -> io::Result<Held> {
+    fn stop(&self, pid: i32, noted: &impl Fn(i32)) -> Result<Held, NotHeld> {
         let process = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
         let handle = pidfd_open(process, PidfdFlags::empty())?;
+        // It waits in execve, so its uids stay what they are.
+        let uids = uids_of(pid)?;
+        if is_gone(&handle) {
+            // The uids may be those of a later process of this pid.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if uids != [self.uid; 4] {
+            let [uid, ..] = uids;
+            return Err(NotHeld::Denied(Denied { pid, uid }));
+        }
         pidfd_send_signal(&handle, Signal::STOP)?;
         noted(pid);
         Ok(Held {
@@ -118,6 +163,24 @@ impl ExecWatch {
             program: self.program.clone(),
             let_go: false,
         })
+    }
+}
+
+impl From<io::Error> for NotHeld {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::ErrorKind> for NotHeld {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Failed(kind.into())
+    }
+}
+
+impl From<rustix::io::Errno> for NotHeld {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -140,7 +203,7 @@ impl Held {
     pub(super) async fn stands(&self) -> bool {
         let standing = async {
             while !is_stopped(self.pid) {
-                if self.is_gone() {
+                if is_gone(&self.handle) {
                     return false;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -162,21 +225,21 @@ impl Held {
     pub(super) async fn kill(self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
         let gone = async {
-            while !self.is_gone() {
+            while !is_gone(&self.handle) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let _ = tokio::time::timeout(WITHIN, gone).await;
     }
+}
 
-    fn is_gone(&self) -> bool {
-        let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        matches!(poll(&mut fds, Some(&now)), Ok(1))
-    }
+fn is_gone(handle: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(handle, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut fds, Some(&now)), Ok(1))
 }
 
 impl Drop for Held {
@@ -200,10 +263,19 @@ mod tests {
         _temp: tempfile::TempDir,
     }
 
+    /// By another process: a descriptor of ours that a child of another test has for a moment makes it busy.
+    fn copy_bash(to: &Path) {
+        let copied = std::process::Command::new("cp")
+            .arg("/bin/bash")
+            .arg(to)
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
     fn trial() -> Option<Trial> {
         let temp = tempfile::tempdir().unwrap();
         let worker = temp.path().join("worker");
-        std::fs::copy("/bin/bash", &worker).unwrap();
+        copy_bash(&worker);
         match ExecWatch::on(&worker) {
             Ok(watch) => Some(Trial {
                 watch,
@@ -216,6 +288,10 @@ mod tests {
                 None
             }
         }
+    }
+
+    fn nobody(denied: Denied) {
+        panic!("{denied:?}");
     }
 
     impl Trial {
@@ -235,7 +311,7 @@ mod tests {
         let starting = trial.start();
         let noted = std::sync::atomic::AtomicI32::new(0);
         let note = |pid| noted.store(pid, std::sync::atomic::Ordering::SeqCst);
-        let held = trial.watch.next(note).await.unwrap().pop().unwrap();
+        let held = trial.watch.next(note, nobody).await.unwrap().pop().unwrap();
         assert_eq!(noted.into_inner(), held.pid());
         let mut child = starting.await.unwrap();
         assert_eq!(i32::try_from(child.id()).unwrap(), held.pid());
@@ -254,7 +330,13 @@ mod tests {
         let Some(mut trial) = trial() else { return };
         for forgotten in [false, true] {
             let starting = trial.start();
-            let held = trial.watch.next(|_| {}).await.unwrap().pop().unwrap();
+            let held = trial
+                .watch
+                .next(|_| {}, nobody)
+                .await
+                .unwrap()
+                .pop()
+                .unwrap();
             let mut child = starting.await.unwrap();
             assert!(held.stands().await);
             if forgotten {
@@ -276,11 +358,48 @@ mod tests {
             .arg(&trial.worker);
         let starting = tokio::task::spawn_blocking(move || command.spawn().unwrap());
         for nested in [false, true] {
-            let held = trial.watch.next(|_| {}).await.unwrap().pop().unwrap();
+            let held = trial
+                .watch
+                .next(|_| {}, nobody)
+                .await
+                .unwrap()
+                .pop()
+                .unwrap();
             assert!(held.stands().await);
             assert_eq!(held.is_nested(), nested);
             held.go_on();
         }
+        assert!(starting.await.unwrap().wait().unwrap().success());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_user_executes_nothing_and_holds_nobody_up() {
+        let Some(mut trial) = trial() else { return };
+        std::fs::set_permissions(
+            trial.worker.parent().unwrap(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        )
+        .unwrap();
+        let mut command = Command::new(&trial.worker);
+        command
+            .args(["-c", "echo yes >\"$1\"", "session-1"])
+            .arg(&trial.ran);
+        std::os::unix::process::CommandExt::uid(&mut command, 65_533);
+        let starting = tokio::task::spawn_blocking(move || command.spawn());
+        let mut denied = Vec::new();
+        let held = trial.watch.next(|_| {}, |who| denied.push(who)).await;
+        assert!(held.unwrap().is_empty());
+        assert_eq!(denied.len(), 1);
+        assert_eq!(denied[0].uid, 65_533);
+        let error = starting.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(!trial.ran.exists());
+        // And root's are held as ever.
+        let starting = trial.start();
+        let held = trial.watch.next(|_| {}, nobody).await.unwrap().pop();
+        let held = held.unwrap();
+        assert!(held.stands().await);
+        held.go_on();
         assert!(starting.await.unwrap().wait().unwrap().success());
     }
 
@@ -290,7 +409,7 @@ mod tests {
         let starting: Vec<_> = (0..8).map(|_| trial.start()).collect();
         let mut held = Vec::new();
         while held.len() < 8 {
-            held.extend(trial.watch.next(|_| {}).await.unwrap());
+            held.extend(trial.watch.next(|_| {}, nobody).await.unwrap());
         }
         for one in held {
             assert!(one.stands().await);

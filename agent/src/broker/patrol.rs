@@ -3,7 +3,7 @@
 //! What the first look refuses has run nothing, so the worker's end is enough. What the tripwire finds has run, as root,
 //! so the bastion ends. Every session is in the chain before its worker runs, the ones that lead nobody here included.
 
-use super::exec_watch::{ExecWatch, Held};
+use super::exec_watch::{Denied, ExecWatch, Held};
 use super::peer::{SessionState, read_worker, session_state};
 use super::sessions::State;
 use super::tripwire::{EVERY, Trip, Tripwire, first_look};
@@ -38,11 +38,18 @@ pub(super) struct Places {
 
 /// Looks at each worker before it runs.
 pub(super) async fn look_first(state: Arc<State>, mut watch: ExecWatch, places: Places) {
+    let mut told = HashSet::new();
     loop {
         let noted = |pid| {
             state.workers().held.insert(pid);
         };
-        match watch.next(noted).await {
+        // The first of each uid is enough: who may not execute the program may try as often as they like.
+        let denied = |who: Denied| {
+            if told.insert(who.uid) {
+                record_denied(&state, who);
+            }
+        };
+        match watch.next(noted, denied).await {
             Ok(all) => {
                 for held in all {
                     let (state, places) = (Arc::clone(&state), places.clone());
@@ -54,6 +61,20 @@ pub(super) async fn look_first(state: Arc<State>, mut watch: ExecWatch, places: 
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+    }
+}
+
+/// Runs nothing, leads nowhere and is no login: an event, and not counted.
+fn record_denied(state: &State, who: Denied) {
+    let Denied { pid, uid } = who;
+    tracing::warn!(
+        pid,
+        uid,
+        "somebody who is not root executes the session worker"
+    );
+    let event = json!({"event": "worker_denied", "uid": uid, "pid": pid});
+    if let Err(error) = state.recorder.record_json(Kind::Event, 0, &event) {
+        tracing::error!(code = error.code(), %error, "a denied worker was not recorded");
     }
 }
 

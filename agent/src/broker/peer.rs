@@ -91,17 +91,7 @@ pub(crate) fn parent_of(pid: i32) -> io::Result<i32> {
 
 /// What `/proc` says of a process that may be a session worker.
 pub(crate) fn read_worker(pid: i32) -> io::Result<Worker> {
-    let status = read_small(Path::new(&format!("/proc/{pid}/status")))?;
-    let uid = String::from_utf8_lossy(&status)
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("Uid:")?
-                .split_ascii_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    let [uid, ..] = uids_of(pid)?;
     let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
     let arguments = read_small(Path::new(&format!("/proc/{pid}/cmdline")))?;
     let argument = arguments
@@ -116,6 +106,17 @@ pub(crate) fn read_worker(pid: i32) -> io::Result<Worker> {
         program,
         argument,
     })
+}
+
+/// The uids of a process: real, effective, saved, and the file system's.
+pub(crate) fn uids_of(pid: i32) -> io::Result<[u32; 4]> {
+    let status = read_small(Path::new(&format!("/proc/{pid}/status")))?;
+    let uids = String::from_utf8_lossy(&status)
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .map(|uids| uids.split_ascii_whitespace().map(str::parse).collect())
+        .and_then(|uids: Result<Vec<u32>, _>| uids.ok()?.try_into().ok());
+    uids.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// The program that a process runs.

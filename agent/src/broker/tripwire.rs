@@ -4,9 +4,10 @@
 //! leaves a worker no program but the shim. A worker of another kind than these is refused before it runs, by its
 //! session's state ([`first_look`]). Should one run all the same, this notices: a port session dials as root from the
 //! worker itself, the metadata service included, so it ends the bastion; so does any child of a worker that is not the
-//! shim. A worker that leads nobody to the broker is killed.
+//! shim. A worker that leads nobody to the broker is killed. A process of another uid than root's is no worker, whatever it
+//! runs or says it runs: amazon-ssm-agent starts none.
 
-use super::peer::{parent_of, program_of, read_worker, session_state};
+use super::peer::{parent_of, program_of, read_worker, session_state, uids_of};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,8 @@ pub(crate) struct Tripped {
 #[derive(Debug)]
 pub(crate) struct Tripwire {
     worker: PathBuf,
+    /// Whose workers are: this process', which is root.
+    uid: u32,
     allowed: Vec<PathBuf>,
     ssm_data: PathBuf,
     instance: String,
@@ -111,6 +114,7 @@ impl Tripwire {
     pub(crate) fn new(worker: &Path, shim: PathBuf, ssm_data: &Path, instance: &str) -> Self {
         Self {
             worker: worker.to_owned(),
+            uid: rustix::process::geteuid().as_raw(),
             // Between fork and exec a child is its parent's program still.
             allowed: vec![shim, worker.to_owned()],
             ssm_data: ssm_data.to_owned(),
@@ -131,7 +135,7 @@ impl Tripwire {
         let workers: Vec<i32> = pids
             .iter()
             .copied()
-            .filter(|pid| program_of(*pid).as_deref() == Some(&self.worker))
+            .filter(|pid| self.is_worker(*pid))
             .collect();
         self.looks.retain(|pid, _| workers.contains(pid));
         if workers.is_empty() {
@@ -165,6 +169,12 @@ impl Tripwire {
             }
         }
         Ok(tripped)
+    }
+
+    /// One of a worker's uids at least is root's; no process of anybody else comes by that.
+    fn is_worker(&self, pid: i32) -> bool {
+        program_of(pid).as_deref() == Some(&self.worker)
+            && uids_of(pid).is_ok_and(|uids| uids.contains(&self.uid))
     }
 }
 
@@ -216,12 +226,21 @@ mod tests {
         assert_eq!(silent, Some(Trip::Silent));
     }
 
+    /// By another process: a descriptor of ours that a child of another test has for a moment makes it busy.
+    fn copy_bash(to: &Path) {
+        let copied = std::process::Command::new("cp")
+            .arg("/bin/bash")
+            .arg(to)
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
     #[test]
     fn workers_are_found_by_their_program_with_their_children() {
         let temp = tempfile::tempdir().unwrap();
         // A copy has a path of its own, so nobody else's process counts as a worker.
         let worker = temp.path().join("worker");
-        std::fs::copy("/bin/bash", &worker).unwrap();
+        copy_bash(&worker);
         let mut child = std::process::Command::new(&worker)
             .args(["-c", "sleep 60; true", "session-1"])
             .spawn()
@@ -238,5 +257,32 @@ mod tests {
         assert_eq!(i32::try_from(child.id()).unwrap(), found.pid);
         assert_eq!(found.trip.code(), "foreign_child");
         assert!(found.trip.ends_the_bastion());
+    }
+
+    #[test]
+    fn a_process_of_another_user_is_no_worker_whatever_it_runs() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can be another user");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(temp.path(), open).unwrap();
+        let worker = temp.path().join("worker");
+        copy_bash(&worker);
+        let mut command = std::process::Command::new(&worker);
+        command.args(["-c", "sleep 60; true", "session-1"]);
+        std::os::unix::process::CommandExt::uid(&mut command, 65_533);
+        // It is the program from here on: `spawn` waits until it was executed.
+        let mut child = command.spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(program_of(pid), Some(worker.clone()));
+        let shim = PathBuf::from("/usr/bin/powerpole-agent");
+        let mut tripwire = Tripwire::new(&worker, shim, temp.path(), "i-1");
+        let tripped = tripwire.look(|_| false).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(tripped.is_empty(), "{tripped:?}");
+        assert!(tripwire.looks.is_empty());
     }
 }
