@@ -22,7 +22,10 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType,
 };
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
-use powerpole_chain::{Ended, FinalHead, Outcome, Roll};
+use powerpole_chain::{
+    Anchor, AnchorKind, Content, Ended, EpochKey, FinalHead, Outcome, Parsed, Roll, SealReason,
+    Sealer, SignedGenesis, parse_line,
+};
 use serde_json::Value;
 
 const REQUEST: &str = "req-01jd8z3v5k9q4m2n7p6r8s1t01";
@@ -156,26 +159,33 @@ impl Account {
         }
     }
 
-    /// The vector's lines, once. Their times are of another year, which the service does not take.
+    /// The vector's lines.
     async fn put_lines(&self, group: &str) {
-        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.settings);
+        let text = fs::read_to_string(vector().join("LINES.jsonl")).unwrap();
+        let messages = text.lines().map(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["message"].as_str().unwrap().to_owned()
+        });
         let stream = format!("{REQUEST}/{INSTANCE}");
+        self.put_stream(group, &stream, messages.collect()).await;
+    }
+
+    /// Lines into a stream that is not there yet. The service does not take their own times, which are another year's.
+    async fn put_stream(&self, group: &str, stream: &str, messages: Vec<String>) {
+        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _held = ONE_AT_A_TIME.lock().await;
+        let logs = aws_sdk_cloudwatchlogs::Client::new(&self.settings);
         let _ = logs.create_log_group().log_group_name(group).send().await;
         let made = logs.create_log_stream().log_group_name(group);
-        if made.log_stream_name(&stream).send().await.is_err() {
+        if made.log_stream_name(stream).send().await.is_err() {
             return;
         }
         let now = std::process::Command::new("date").arg("+%s").output();
         let now = String::from_utf8(now.unwrap().stdout).unwrap();
         let now: i64 = now.trim().parse::<i64>().unwrap() * 1000;
-        let text = fs::read_to_string(vector().join("LINES.jsonl")).unwrap();
-        let events = text.lines().enumerate().map(|(n, line)| {
-            let event: Value = serde_json::from_str(line).unwrap();
-            aws_sdk_cloudwatchlogs::types::InputLogEvent::builder()
-                .timestamp(now - 60_000 + i64::try_from(n).unwrap())
-                .message(event["message"].as_str().unwrap())
-                .build()
-                .unwrap()
+        let events = messages.into_iter().zip(now - 60_000..).map(|(text, ms)| {
+            let event = aws_sdk_cloudwatchlogs::types::InputLogEvent::builder();
+            event.timestamp(ms).message(text).build().unwrap()
         });
         let put = logs.put_log_events().log_group_name(group);
         let put = put.log_stream_name(stream);
@@ -383,6 +393,100 @@ async fn another_bastions_record_of_the_request_is_found_by_a_search_that_is_bou
     );
     assert_eq!(rules(&report), ["other-genesis"]);
     assert!(text.contains("i-0ffffffffffffffff"), "{text}");
+}
+
+const ROGUE: &str = "i-0bad0bad0bad0bad0";
+
+/// A chain of the request that a bastion of the real role made up: nothing was done, and it says so.
+fn made_up() -> (Vec<String>, Vec<Anchor>) {
+    let text = fs::read_to_string(vector().join("LINES.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let Ok(Parsed::Record(record)) = parse_line(event["message"].as_str().unwrap().as_bytes())
+    else {
+        panic!()
+    };
+    let Content::Full { payload, .. } = record.content else {
+        panic!()
+    };
+    let mut genesis = SignedGenesis::decode(&payload).unwrap().genesis;
+    genesis.instance = ROGUE.to_owned();
+    genesis.log_stream = format!("{REQUEST}/{ROGUE}");
+    let key = EpochKey::from_seed([9; 32]);
+    let (sealer, first) = Sealer::begin(&genesis, key, [1; 16]).unwrap();
+    let end = genesis.started_us + 1;
+    let seal = sealer.seal(end, [2; 16], SealReason::Deadline).unwrap();
+    let anchors = vec![
+        first.anchor(AnchorKind::Genesis, &genesis),
+        seal.anchor(AnchorKind::Seal, &genesis),
+    ];
+    (vec![first.text, seal.text], anchors)
+}
+
+/// Somebody who edits the ledger and holds a bastion of the real role: what the documents say is left open, and what
+/// closes it.
+#[tokio::test]
+async fn a_made_up_chain_of_another_bastion_is_contradicted_by_the_roll_and_by_a_search() {
+    let Some(mut account) = Account::new("rogue").await else {
+        return;
+    };
+    account.put_anchors(&account.bucket, ROLE).await;
+    let (lines, anchors) = made_up();
+    let last = &anchors[1];
+    let stream = format!("{REQUEST}/{ROGUE}");
+    account.put_stream(GROUP, &stream, lines).await;
+    for anchor in &anchors {
+        let key = format!("{ROLE}:{ROGUE}/{REQUEST}/{}", anchor.object_name());
+        account.put(&account.bucket, &key, &anchor.to_json()).await;
+    }
+    let hex = data_encoding::HEXLOWER.encode(&last.head);
+    let genesis = data_encoding::HEXLOWER.encode(&anchors[0].head);
+    account.set_text("genesis_head", &genesis);
+    for (seq, head) in [("latest_seq", "latest_head"), ("final_seq", "final_head")] {
+        account.set(seq, AttributeValue::N(last.seq.to_string()));
+        account.set_text(head, &hex);
+    }
+    // A stream alone, or a prefix alone, does not get there.
+    account.set_text("log_stream", &stream);
+    account.keep_item().await;
+    let (code, report, text) = account.verify(&[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(rules(&report).contains(&"place-log-stream"), "{text}");
+    account.set_text("anchor_prefix", &format!("{ROLE}:{ROGUE}/{REQUEST}/"));
+    account.keep_item().await;
+    let (code, report, text) = account.verify(&[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(rules(&report).contains(&"place-prefix"), "{text}");
+    account.set_text("instance", ROGUE);
+    account.keep_item().await;
+
+    let (_, report, text) = account.verify(&[]);
+    assert_eq!(report["verdict"], "VALID", "{text}");
+    assert!(
+        text.contains("only the ledger says: instance i-0bad"),
+        "{text}"
+    );
+    assert!(text.contains("no roll was compared"), "{text}");
+
+    let own = roll(head());
+    let key = format!("rolls/{}", own.object_name());
+    account.put(&account.bucket, &key, &own.to_json()).await;
+    let from = format!("s3://{}", account.bucket);
+    let (code, report, text) = account.verify(&["--rolls", &from]);
+    assert_eq!((code, rules(&report)), (1, vec!["roll-differs"]), "{text}");
+    let (code, report, text) = account.verify(&["--search"]);
+    assert_eq!((code, rules(&report)), (1, vec!["other-genesis"]), "{text}");
+    assert_eq!(report["search"]["others"][0], INSTANCE);
+
+    // With a try made up as well, the true bastion is told as an earlier one.
+    account.set("attempt", AttributeValue::N("2".to_owned()));
+    account.keep_item().await;
+    let (_, report, text) = account.verify(&["--search"]);
+    assert_eq!(
+        rules(&report),
+        ["ledger-differs"],
+        "the genesis says 1: {text}"
+    );
+    assert!(text.contains(INSTANCE), "{text}");
 }
 
 #[tokio::test]
