@@ -18,7 +18,7 @@ pub(crate) struct Anchors {
     pub(crate) overwritten: u64,
     /// The folders in which they lie.
     pub(crate) folders: BTreeSet<Folder>,
-    /// Anchors of another role than the auditor says. They do not count.
+    /// Folders of another role than the auditor says. Their anchors do not count.
     pub(crate) strangers: Vec<Contradiction>,
 }
 
@@ -34,6 +34,7 @@ pub(crate) fn select(
         overwritten,
         ..Anchors::default()
     };
+    let mut strangers = BTreeSet::new();
     for object in &objects {
         let anchor = Anchor::parse(object.body.as_bytes())
             .map_err(|error| wrong(&object.key, &error.to_string()))?;
@@ -46,18 +47,23 @@ pub(crate) fn select(
             .filter(|f| object.key == format!("{}{name}", f.prefix()))
             .ok_or_else(|| wrong(&object.key, "its body belongs under another key"))?;
         if role_id.is_some_and(|role_id| role_id != folder.role_id) {
-            chosen.strangers.push(Contradiction {
-                code: "place-role-id",
-                detail: format!(
-                    "{} was written by another role than the one that you say",
-                    object.key
-                ),
-            });
+            strangers.insert(folder);
             continue;
         }
         chosen.folders.insert(folder);
         chosen.anchors.push(anchor);
     }
+    chosen.strangers = strangers
+        .iter()
+        .map(|folder| Contradiction {
+            code: "place-role-id",
+            detail: format!(
+                "the anchors under {} were written by another role than {}",
+                folder.prefix(),
+                role_id.unwrap_or_default()
+            ),
+        })
+        .collect();
     Ok(chosen)
 }
 

@@ -84,9 +84,10 @@ pub(crate) struct Args {
 }
 
 const HELP: &str = "\
-What is read from AWS is read where you say: --role-id, --log-group and the anchors' bucket are needed then. Whoever can
-edit the ledger would choose what is verified otherwise. The owner finds them in control's configuration: bastion.role_id,
-evidence.log_group, evidence.anchor_bucket. For files they are optional, and compared.
+What is read from AWS is read where you say: --role-id, --log-group and the anchors' bucket are
+needed then. Whoever can edit the ledger would choose what is verified otherwise. The owner finds
+them in control's configuration: bastion.role_id, evidence.log_group, evidence.anchor_bucket. For
+files they are optional, and compared.
 
 Verdicts and exit codes:
   0   VALID       sealed, complete, and anchored from genesis to seal
