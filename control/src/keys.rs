@@ -10,8 +10,10 @@
 //! token = HMAC-SHA256(derivation key, purpose ‖ 00 ‖ request ‖ 00 ‖ attempt)
 //! purpose = "powerpole/v1/boot-token" | "powerpole/v1/handoff-token" | "powerpole/v1/ticket-nonce" | "powerpole/v1/put-token"
 //! ```
+//! The key of the ledger's seals ([`crate::seal`]) is derived in the same way, without request and attempt.
 
 use crate::config::Config;
+use crate::seal::SealKey;
 use crate::tickets::TicketKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -79,6 +81,8 @@ pub struct Keys {
     pub opening: OpeningKey,
     /// Derives tokens.
     pub derivation: Derivation,
+    /// Makes and checks the ledger's seals.
+    pub seals: SealKey,
     /// Ticket keys by cluster.
     pub tickets: BTreeMap<ClusterId, TicketKey>,
     /// Slack's bot token.
@@ -129,8 +133,16 @@ impl Derivation {
         format!("{request}-{attempt}-{proof}")
     }
 
+    /// The key of the ledger's seals.
+    #[must_use]
+    pub fn seals(&self) -> SealKey {
+        let mut mac = hmac(&self.0);
+        mac.update(b"powerpole/v1/ledger-seals\0");
+        SealKey::new(mac.finalize().into_bytes().into())
+    }
+
     fn derive(&self, purpose: &str, request: &RequestId, attempt: Attempt) -> [u8; 32] {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new(&self.padded().into());
+        let mut mac = hmac(&self.0);
         mac.update(purpose.as_bytes());
         mac.update(b"\0");
         mac.update(request.as_str().as_bytes());
@@ -138,15 +150,16 @@ impl Derivation {
         mac.update(attempt.to_string().as_bytes());
         mac.finalize().into_bytes().into()
     }
+}
 
-    // HMAC's own first step: a key shorter than SHA-256's block is padded with zeros.
-    fn padded(&self) -> [u8; 64] {
-        let mut block = [0; 64];
-        for (to, from) in block.iter_mut().zip(self.0.iter()) {
-            *to = *from;
-        }
-        block
+/// HMAC-SHA256 under a key of 32 bytes. Its own first step is done here, which takes a key of any length: a key that is
+/// shorter than SHA-256's block is padded with zeros.
+pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mut block = Zeroizing::new([0; 64]);
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
     }
+    <Hmac<Sha256> as hmac::KeyInit>::new(&(*block).into())
 }
 
 impl Keys {
@@ -191,14 +204,18 @@ impl Keys {
                 Some(derivation),
                 Some(slack_token),
                 Some(slack_signing),
-            ) if faults.is_empty() => Ok(Self {
-                signing: SigningKey::from_bytes(&signing),
-                opening,
-                derivation: Derivation::new(derivation),
-                tickets,
-                slack_token,
-                slack_signing,
-            }),
+            ) if faults.is_empty() => {
+                let derivation = Derivation::new(derivation);
+                Ok(Self {
+                    signing: SigningKey::from_bytes(&signing),
+                    opening,
+                    seals: derivation.seals(),
+                    derivation,
+                    tickets,
+                    slack_token,
+                    slack_signing,
+                })
+            }
             _ => Err(faults),
         }
     }

@@ -10,6 +10,7 @@
 //! client token, and by nothing that others may set. A crash before 4's record repeats the same value under the same name; an
 //! agent that had it already has said `hello`, and what is left over is deleted when the request ends.
 
+use crate::approval::{Approved, Doubt, approved, distrust};
 use crate::aws::cloud::{CloudError, Launch};
 use crate::clock::after;
 use crate::keys::random;
@@ -35,11 +36,15 @@ pub enum Progress {
     Stayed,
 }
 
-/// Begins the first try of an approved request, if the operator's right still holds.
+/// Begins the first try of an approved request, if it is what was approved and the operator's right still holds.
 ///
 /// # Errors
 /// When the ledger or Slack does not answer: without an answer nothing is launched.
 pub async fn begin_first(service: &Service, item: &Item) -> Result<Progress, StepError> {
+    let item = match approved(service, item) {
+        Ok(item) => item,
+        Err(doubt) => return distrust(service, item, doubt).await,
+    };
     let person = service.chat.person(&item.operator_slack).await?;
     let open = service.ledger.open().await?;
     let others: Vec<Item> = open
@@ -48,7 +53,7 @@ pub async fn begin_first(service: &Service, item: &Item) -> Result<Progress, Ste
         .collect();
     match may_launch(
         &service.config,
-        item,
+        &item,
         person.as_ref().map(|p| &p.email),
         &others,
     ) {
@@ -58,7 +63,7 @@ pub async fn begin_first(service: &Service, item: &Item) -> Result<Progress, Ste
             let failure = failure("policy", why.code(), why.text(), false);
             moved(
                 service
-                    .apply(&item.request, to::refuse_launch(&failure))
+                    .apply(&item.request, to::refuse_launch(item.state, &failure))
                     .await?,
             )
         }
@@ -71,7 +76,7 @@ pub async fn begin_first(service: &Service, item: &Item) -> Result<Progress, Ste
 /// When the ledger does not answer or there is no randomness.
 pub async fn begin(
     service: &Service,
-    item: &Item,
+    item: Approved<'_>,
     attempt: Attempt,
 ) -> Result<Progress, StepError> {
     let derivation = &service.keys.derivation;
@@ -89,7 +94,7 @@ pub async fn begin(
     let now = service.clock.now();
     moved(
         service
-            .apply(&item.request, to::begin_attempt(item, &new, now))
+            .apply(&item.request, to::begin_attempt(&item, &new, now))
             .await?,
     )
 }
@@ -105,8 +110,13 @@ pub async fn proceed(service: &Service, item: &Item) -> Result<Progress, StepErr
     let Some(item) = service.apply(&item.request, claim).await? else {
         return Ok(Progress::Stayed);
     };
-    match launch(service, &item).await {
+    let launched = match approved(service, &item) {
+        Ok(approved) => launch(service, approved).await,
+        Err(doubt) => Err(StepError::Doubt(doubt)),
+    };
+    match launched {
         Ok(()) => Ok(Progress::Moved),
+        Err(StepError::Doubt(doubt)) => distrust(service, &item, doubt).await,
         Err(StepError::Cloud(
             error @ (CloudError::Capacity { .. } | CloudError::Refused { .. }),
         )) => {
@@ -129,7 +139,7 @@ pub async fn proceed(service: &Service, item: &Item) -> Result<Progress, StepErr
     }
 }
 
-async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
+async fn launch(service: &Service, item: Approved<'_>) -> Result<(), StepError> {
     let image = match &item.image {
         Some(image) => image.clone(),
         None => {
@@ -148,18 +158,22 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
             image
         }
     };
+    let derivation = &service.keys.derivation;
+    let token = derivation.client_token(&item.request, item.attempt);
     let instance = match &item.instance {
+        Some(instance) if item.handoff_at.is_none() => {
+            own(service, &token, instance).await?;
+            instance.clone()
+        }
         Some(instance) => instance.clone(),
         None => {
-            let derivation = &service.keys.derivation;
-            let token = derivation.client_token(&item.request, item.attempt);
             let instance = match service.cloud.find(&token).await? {
                 Some(found) => found,
                 None => run(service, item, &image, &token).await?,
             };
             tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image, "launched");
             if service
-                .apply(&item.request, to::record_instance(item, &instance))
+                .apply(&item.request, to::record_instance(&item, &instance))
                 .await?
                 .is_none()
             {
@@ -196,16 +210,29 @@ async fn launch(service: &Service, item: &Item) -> Result<(), StepError> {
     Ok(())
 }
 
+/// An instance that the ledger names gets a handoff only if EC2 says that this try's client token launched it.
+async fn own(service: &Service, token: &str, instance: &InstanceId) -> Result<(), StepError> {
+    match service.cloud.find(token).await? {
+        Some(found) if found == *instance => Ok(()),
+        Some(_) => Err(StepError::Doubt(Doubt::Instance)),
+        // EC2 may not know it yet, or not any more: asked again until the try's time is over.
+        None => Err(StepError::Cloud(CloudError::Unavailable {
+            operation: "DescribeInstances",
+            detail: format!("{instance} is not known by this try's client token"),
+        })),
+    }
+}
+
 async fn run(
     service: &Service,
-    item: &Item,
+    item: Approved<'_>,
     image: &str,
     client_token: &str,
 ) -> Result<InstanceId, StepError> {
     let bastion = &service.config.bastion;
     let turn = usize::try_from(item.attempt.0.saturating_sub(1)).unwrap_or(0)
         % bastion.subnets.len().max(1);
-    let user_data = user_data(service, item)?;
+    let user_data = user_data(service, &item)?;
     let launch = Launch {
         request: &item.request,
         attempt: item.attempt,
@@ -253,7 +280,7 @@ fn user_data(service: &Service, item: &Item) -> Result<Secret, StepError> {
 
 async fn handoff(
     service: &Service,
-    item: &Item,
+    item: Approved<'_>,
     instance: &InstanceId,
 ) -> Result<Handoff, StepError> {
     let lacks = StepError::Document;
@@ -269,7 +296,7 @@ async fn handoff(
         account: item.account.clone(),
         level: item.level,
         schemas: item.schemas.clone(),
-        not_after: not_after(service, item)?,
+        not_after: not_after(service, &item)?,
         nonce: service
             .keys
             .derivation
@@ -304,7 +331,7 @@ async fn handoff(
             grantor_secret: cluster.grantor_secret.clone(),
             session: cluster.session_of(item.level),
         },
-        ticket: tickets::sign(service, &item.cluster, ticket, address).await?,
+        ticket: tickets::sign(service, item, ticket, address).await?,
         evidence: EvidencePlaces {
             log_group: config.evidence.log_group.clone(),
             log_stream: format!("{}/{instance}", item.request),

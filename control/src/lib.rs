@@ -4,6 +4,7 @@
 //! and `users.info`, and a bastion's messages as far as their signatures go. Opens no database connection,
 //! reads no grantor's credential, and keeps no password.
 
+pub mod approval;
 pub mod aws;
 pub mod bastion_api;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod policy;
 pub mod request;
 pub mod roll;
 pub mod run;
+pub mod seal;
 pub mod service;
 pub mod slack;
 pub mod slack_api;

@@ -1,22 +1,34 @@
-//! Accepts connections within bounds: how many at once, and how long one may take to say what it wants. The rest of a
-//! request's time is bounded by whoever answers it.
+//! Accepts connections within bounds: how many at once, in all and from one source, and how long one may take to say
+//! what it wants. The rest of a request's time is bounded by [`in_time`], which every route lies under.
 
-use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Connections that a listener bears at once.
+pub const CONNECTIONS: usize = 1024;
+/// Connections of one source at once, unless settings say otherwise.
+pub const PER_SOURCE: usize = 128;
+
 /// What a listener bears.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Connections at once; one more waits until another ends.
     pub connections: usize,
+    /// Connections of one source at once; one more is closed. A source is an IPv4 address, or an IPv6 network of 64 bits.
+    pub per_source: usize,
     /// Longest time for a request's head, and between two requests of one connection. Agents speak every few seconds.
     pub head: Duration,
 }
@@ -24,9 +36,66 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: CONNECTIONS,
+            per_source: PER_SOURCE,
             head: Duration::from_secs(60),
         }
+    }
+}
+
+/// No request takes longer than this, however slowly its body comes.
+pub async fn in_time(limit: Duration, request: Request, next: middleware::Next) -> Response {
+    let answered = tokio::time::timeout(limit, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+}
+
+/// Connections by source.
+#[derive(Clone, Default)]
+struct Sources(Arc<Mutex<HashMap<IpAddr, Source>>>);
+
+#[derive(Default)]
+struct Source {
+    open: usize,
+    /// Whether it was told in the log that it wants more than it gets.
+    told: bool,
+}
+
+/// A connection that counts for its source until it is dropped.
+struct Seat(Sources, IpAddr);
+
+impl Sources {
+    fn sit(&self, address: IpAddr, most: usize) -> Option<Seat> {
+        let address = source(address);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = all.entry(address).or_default();
+        if held.open >= most {
+            if !std::mem::replace(&mut held.told, true) {
+                tracing::warn!(source = %address, most, "a source has as many connections as it may; more are closed");
+            }
+            return None;
+        }
+        held.open += 1;
+        Some(Seat(self.clone(), address))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = all.get_mut(&self.1) {
+            held.open = held.open.saturating_sub(1);
+            if held.open == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// What counts as one source: whoever has one IPv6 address has 2^64 of them.
+fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
     }
 }
 
@@ -34,6 +103,7 @@ impl Default for Bounds {
 pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(bounds.connections));
     let open = TaskTracker::new();
+    let sources = Sources::default();
     loop {
         let next = async {
             let place = Arc::clone(&room).acquire_owned().await.ok()?;
@@ -45,8 +115,12 @@ pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: 
         };
         match accepted {
             None => break,
-            Some((Ok((stream, _)), place)) => {
-                open.spawn(answer(stream, routes.clone(), bounds, stop.clone(), place));
+            Some((Ok((stream, from)), place)) => {
+                let Some(seat) = sources.sit(from.ip(), bounds.per_source) else {
+                    continue;
+                };
+                let held = (place, seat);
+                open.spawn(answer(stream, routes.clone(), bounds, stop.clone(), held));
             }
             Some((Err(error), _)) => {
                 // Of the connection, or for want of descriptors: both pass.
@@ -64,7 +138,7 @@ async fn answer(
     routes: Router,
     bounds: Bounds,
     stop: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _held: (OwnedSemaphorePermit, Seat),
 ) {
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
@@ -92,7 +166,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let routes = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let limit = Duration::from_millis(300);
+        let routes = Router::new()
+            .route("/", axum::routing::get(|| async { "here" }))
+            .route("/body", axum::routing::post(|body: String| async { body }))
+            .layer(middleware::from_fn(move |request, next| {
+                in_time(limit, request, next)
+            }));
         tokio::spawn(serve(listener, routes, bounds, stop.clone()));
         (address, stop)
     }
@@ -116,6 +196,7 @@ mod tests {
     async fn whoever_never_finishes_a_head_is_cut_off_and_others_are_served() {
         let bounds = Bounds {
             connections: 2,
+            per_source: 3,
             head: Duration::from_millis(300),
         };
         let (address, _stop) = listening(bounds).await;
@@ -133,6 +214,83 @@ mod tests {
             let _ = stream.read_to_end(&mut rest).await;
             assert!(!String::from_utf8_lossy(&rest).contains("200"), "{rest:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_never_sends_the_body_is_answered_and_cut_off() {
+        let (address, _stop) = listening(Bounds {
+            connections: 2,
+            ..Bounds::default()
+        })
+        .await;
+        let mut silent = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream
+                .write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n")
+                .await
+                .unwrap();
+            silent.push(stream);
+        }
+        let mut patient = asked(address).await;
+        assert!(shown(&mut patient).await.ends_with("here"));
+        for mut stream in silent {
+            let mut rest = String::new();
+            let _ = stream.read_to_string(&mut rest).await;
+            assert!(rest.starts_with("HTTP/1.1 408"), "{rest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_source_cannot_take_the_places_of_others_and_gets_its_own_back() {
+        let (address, _stop) = listening(Bounds {
+            connections: 4,
+            per_source: 2,
+            ..Bounds::default()
+        })
+        .await;
+        let from = async |ip: [u8; 4]| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((ip, 0))).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            stream
+        };
+        let mut greedy = Vec::new();
+        for _ in 0..2 {
+            let mut stream = from([127, 0, 0, 2]).await;
+            assert!(shown(&mut stream).await.ends_with("here"));
+            greedy.push(stream);
+        }
+        for _ in 0..20 {
+            let mut more = from([127, 0, 0, 2]).await;
+            let mut text = String::new();
+            let _ = more.read_to_string(&mut text).await;
+            assert_eq!(text, "");
+        }
+        let mut other = from([127, 0, 0, 3]).await;
+        assert!(shown(&mut other).await.ends_with("here"));
+        drop(greedy.pop());
+        let mut again = false;
+        for _ in 0..200 {
+            let mut stream = from([127, 0, 0, 2]).await;
+            let mut text = vec![0; 4096];
+            again = stream.read(&mut text).await.is_ok_and(|length| length > 0);
+            if again {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(again, "a place that is free again is not given");
+    }
+
+    #[test]
+    fn a_source_is_an_address_or_a_network_and_a_mapped_one_is_what_it_maps() {
+        let of = |text: &str| source(text.parse().unwrap()).to_string();
+        assert_eq!(of("10.0.0.7"), "10.0.0.7");
+        assert_eq!(of("::ffff:10.0.0.7"), "10.0.0.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
     }
 
     #[tokio::test]

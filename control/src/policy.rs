@@ -1,5 +1,6 @@
 //! Who may do what. Pure: every answer is a value that must be used.
 
+use crate::approval::Doubt;
 use crate::config::{Cluster, Config};
 use crate::ledger::item::Item;
 use crate::request::{Person, Wish, namesake};
@@ -35,6 +36,8 @@ pub enum Refused {
     Namesake,
     /// The email address makes no account name.
     NoAccount,
+    /// The ledger does not say any more what was asked.
+    Altered,
 }
 
 impl Refused {
@@ -50,6 +53,7 @@ impl Refused {
             Self::NoLonger => "no_longer_offered",
             Self::Namesake => "namesake",
             Self::NoAccount => "no_account_name",
+            Self::Altered => Doubt::Asked.code(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Refused {
             Self::Namesake => {
                 "Another person's request uses the same account name on this cluster. Wait until it has ended."
             }
+            Self::Altered => Doubt::Asked.text(),
             Self::NoAccount => {
                 "Your email address makes no database account name: its part before the @ must be 1 to 32 of a-z, 0-9, '.', '_', '-'."
             }

@@ -175,6 +175,8 @@ impl Wish {
             approver: None,
             approver_slack: None,
             approved_at: None,
+            asked_seal: None,
+            approval_seal: None,
             denial: None,
             attempt: Attempt(0),
             handoff: None,

@@ -33,17 +33,27 @@ pub async fn run(
     stop: CancellationToken,
     ready: impl FnOnce(),
 ) -> std::io::Result<()> {
-    let serve = |listener: TcpListener, routes: axum::Router| {
+    let serve = |listener: TcpListener, routes: axum::Router, per_source: usize| {
         let stop = stop.clone();
+        let bounds = Bounds {
+            per_source,
+            ..Bounds::default()
+        };
         tokio::spawn(async move {
-            listener::serve(listener, routes, Bounds::default(), stop).await;
+            listener::serve(listener, routes, bounds, stop).await;
         })
     };
+    let listen = &service.config.listen;
     let bastions = serve(
         listeners.bastions,
         bastion_api::routes(Arc::clone(&service)),
+        listen.bastions_per_source,
     );
-    let slack = serve(listeners.slack, slack_api::routes(Arc::clone(&service)));
+    let slack = serve(
+        listeners.slack,
+        slack_api::routes(Arc::clone(&service)),
+        listen.slack_per_source,
+    );
     let ticking = {
         let (service, stop) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move { keep_ticking(&service, &stop).await })

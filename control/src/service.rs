@@ -1,11 +1,12 @@
 //! What every part of control works with: settings, secrets, the clock and the four ports.
 
+use crate::approval::Doubt;
 use crate::aws::cloud::{Cloud, CloudError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{KeyError, Keys};
 use crate::ledger::item::Item;
-use crate::ledger::{Ledger, LedgerError, Move, Moved};
+use crate::ledger::{Created, Ledger, LedgerError, Move, Moved};
 use crate::roll::{RollMemory, RollStore};
 use crate::slack::client::{Chat, ChatError};
 use powerpole_protocol::id::RequestId;
@@ -52,6 +53,9 @@ pub enum StepError {
     /// Randomness.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The ledger does not say what control wrote.
+    #[error("{}", .0.text())]
+    Doubt(Doubt),
     /// A document of ours that does not serialise, or lacks what it needs.
     #[error("cannot write the {0}")]
     Document(&'static str),
@@ -66,6 +70,7 @@ impl StepError {
             Self::Cloud(error) => error.code(),
             Self::Chat(error) => error.code(),
             Self::Key(_) => "no_randomness",
+            Self::Doubt(doubt) => doubt.code(),
             Self::Document(_) => "document",
         }
     }
@@ -75,6 +80,15 @@ impl Service {
     /// Has this request looked at now. When the queue is full the next tick does it anyway.
     pub fn nudge(&self, request: &RequestId) {
         let _ = self.nudges.try_send(request.clone());
+    }
+
+    /// Makes a request's item, sealed under the number that it gets.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn create(&self, item: &Item) -> Result<Created, LedgerError> {
+        let seal = |numbered: &Item| self.keys.seals.asked(numbered);
+        self.ledger.create(item, &seal).await
     }
 
     /// Carries out a move; `None` when a condition did not hold.

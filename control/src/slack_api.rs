@@ -4,20 +4,23 @@
 //! after. Work that takes too long goes on beside the answer that says so. Rights are asked of Slack
 //! (`users.info`) and judged at every click; nothing is cached.
 
+use crate::approval::{self, Doubt};
 use crate::ledger::Created;
 use crate::ledger::transitions as to;
+use crate::listener::in_time;
 use crate::policy::{Permission, Refused, may_ask, may_decide, may_finish, may_request};
 use crate::request::{Form, one_line};
+use crate::seal::Decision;
 use crate::service::{Service, StepError};
 use crate::slack::inbound::{self, Button, Interaction, Press};
 use crate::slack::verify;
 use crate::slack::view::{block, modal};
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use powerpole_protocol::id::RequestId;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -27,6 +30,8 @@ use std::time::Duration;
 const BODY_LIMIT: usize = 1 << 20;
 /// Slack waits 3 s.
 const ACK: Duration = Duration::from_millis(2600);
+/// No request takes longer, however slowly its body comes: whoever sends it has not proven to be Slack until it is there.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW: &str = "This takes longer than it should. Look whether it happened; if not, do it again: nothing is done twice.";
 const TROUBLE: &str =
     "PowerPole could not do that just now; nothing was changed. Try again in a moment.";
@@ -38,6 +43,9 @@ pub fn routes(service: Arc<Service>) -> Router {
         .route("/slack/commands", post(commands))
         .route("/slack/interactions", post(interactions))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(|request, next| {
+            in_time(REQUEST_TIMEOUT, request, next)
+        }))
         .with_state(service)
 }
 
@@ -174,7 +182,7 @@ async fn submit(
     };
     let principal = service.config.principal_of(&person.email);
     let item = wish.into_item(request.clone(), &person, account, principal, now);
-    match service.ledger.create(&item).await? {
+    match service.create(&item).await? {
         Created::New => {
             tracing::info!(request = %request, cluster = %item.cluster, level = %item.level, "a request was stored")
         }
@@ -190,7 +198,13 @@ async fn click(service: &Service, button: &Button) -> Result<(), StepError> {
         return Ok(());
     };
     let person = service.chat.person(&button.user).await?;
+    // The card showed what was asked: a request that says anything else now is not what the approver decides on.
+    let altered = approval::check(service, &item) == Err(Doubt::Asked);
     let permission = match (&person, button.press) {
+        (Some(_), _) if altered => {
+            let _ = approval::distrust(service, &item, Doubt::Asked).await?;
+            Permission::Refused(Refused::Altered)
+        }
         (None, _) => Permission::Refused(Refused::NotApprover),
         (Some(person), Press::Approve | Press::Deny) => may_decide(&service.config, &item, person),
         (Some(person), Press::Finish) => may_finish(&service.config, &item, person),
@@ -214,7 +228,12 @@ async fn click(service: &Service, button: &Button) -> Result<(), StepError> {
                 .await?
         }
         Press::Approve => {
-            let step = to::approve(&person.email, &person.slack, service.clock.now());
+            let decision = Decision {
+                approver: &person.email,
+                slack: &person.slack,
+                at: service.clock.now(),
+            };
+            let step = to::approve(decision, &service.keys.seals.approved(&item, decision));
             if service.apply(&item.request, step).await?.is_some() {
                 tracing::info!(request = %item.request, approver = %person.email, "approved");
             } else {

@@ -3,8 +3,8 @@
 //! Owns where a cluster's ticket key is. Trusts KMS to answer with the MAC of the message under that key; should it not,
 //! the database refuses the ticket. Never: prints a key, or signs for a cluster with another's key.
 
+use crate::approval::Approved;
 use crate::service::{Service, StepError};
-use powerpole_protocol::id::ClusterId;
 use powerpole_protocol::ticket::Ticket;
 use std::net::Ipv4Addr;
 use zeroize::Zeroizing;
@@ -25,18 +25,18 @@ impl TicketKey {
     }
 }
 
-/// Fills in the MAC of a ticket that opens an account on this cluster from this address. The same ticket gives the same MAC.
+/// Fills in the MAC of a ticket that opens an account on an approved request's cluster from this address. The same ticket gives the same MAC.
 ///
 /// # Errors
 /// When the cluster has no key, KMS refuses (the try fails) or does not answer (it is asked again at the next pass; the
 /// SDK has asked three times by then).
 pub async fn sign(
     service: &Service,
-    cluster: &ClusterId,
+    item: Approved<'_>,
     ticket: Ticket,
     bastion: Ipv4Addr,
 ) -> Result<Ticket, StepError> {
-    match service.keys.tickets.get(cluster) {
+    match service.keys.tickets.get(&item.cluster) {
         None => Err(StepError::Document("ticket without a key")),
         Some(TicketKey::Held(key)) => Ok(ticket.signed(key, bastion)),
         Some(TicketKey::Kms(name)) => {

@@ -4,10 +4,11 @@
 pub mod answer;
 pub mod ready;
 
+use crate::listener::in_time;
 use crate::service::{Service, StepError};
 use answer::{Answered, Refusing};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -36,7 +37,9 @@ pub fn routes(service: Arc<Service>) -> Router {
         .route(callback::CLOSED, post(closed))
         .route(callback::FAILED, post(failed))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(|request, next| {
+            in_time(REQUEST_TIMEOUT, request, next)
+        }))
         .with_state(service)
 }
 
@@ -95,11 +98,6 @@ async fn closed(State(service): State<Arc<Service>>, body: Bytes) -> Response {
         answer::closed(&worker, &message, item).await
     };
     respond(&service, "closed", to, work).await
-}
-
-async fn in_time(request: Request, next: middleware::Next) -> Response {
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
-    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// A message in clear JSON, and the digest of its body.
@@ -172,6 +170,7 @@ fn refusal(refusing: &Refusing) -> (StatusCode, &'static str, &'static str) {
             | StepError::Cloud(_)
             | StepError::Chat(_)
             | StepError::Key(_)
+            | StepError::Doubt(_)
             | StepError::Document(_),
         ) => (
             StatusCode::SERVICE_UNAVAILABLE,

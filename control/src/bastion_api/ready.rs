@@ -8,6 +8,7 @@
 //! The DM is written under the ledger's claim: neither tick nor another `ready` can write it meanwhile.
 
 use super::answer::{Answered, Refusing, answered, is_hash};
+use crate::approval::{self, Doubt};
 use crate::clock::after;
 use crate::ledger::Move;
 use crate::ledger::item::{Item, PostKind};
@@ -54,6 +55,16 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
             .await?;
         return Err(Refusing::NotYet("the DM was not taken"));
     };
+    let doubt = doubt(service, &item, &dm.channel).await;
+    if !matches!(doubt, Ok(None)) {
+        let release = to::release_post(PostKind::Dm);
+        let _ = service.apply(&item.request, release).await;
+    }
+    if let Some(doubt) = doubt? {
+        let _ = approval::distrust(service, &item, doubt).await?;
+        service.nudge(&item.request);
+        return Err(Refusing::NotYet("the request is doubted"));
+    }
     let password = message
         .password
         .open(&service.keys.opening, &item.request, item.attempt)
@@ -99,6 +110,20 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
     after
         .map(|item| answered(&item))
         .ok_or(Refusing::NotYet("the request moved meanwhile"))
+}
+
+/// Whether the password must not be sent: the grant is not what was approved, or the ledger names another place for the
+/// message than the operator's own, which Slack knows.
+async fn doubt(service: &Service, item: &Item, channel: &str) -> Result<Option<Doubt>, Refusing> {
+    if let Err(doubt) = approval::check(service, item) {
+        return Ok(Some(doubt));
+    }
+    let own = service
+        .chat
+        .direct_channel(&item.operator_slack)
+        .await
+        .map_err(|error| Refusing::Step(error.into()))?;
+    Ok((own != channel).then_some(Doubt::Message))
 }
 
 /// What goes into a message and the ledger must be what it says it is, even from a bastion gone bad.

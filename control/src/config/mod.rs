@@ -55,6 +55,13 @@ pub struct Listen {
     pub slack: SocketAddr,
     /// Base URL under which bastions reach the bastion API; goes into the boot document.
     pub public_url: String,
+    /// Connections to the bastion API that one source may have at once, of 1,024 in all; 128. A source is an IPv4 address or
+    /// an IPv6 /64. Behind a load balancer or a NAT everybody has its address: 1024 is no bound, and the bound belongs there.
+    #[serde(default = "per_source")]
+    pub bastions_per_source: usize,
+    /// The same of the Slack endpoint; 128.
+    #[serde(default = "per_source")]
+    pub slack_per_source: usize,
 }
 
 /// Files of control's keys, each 32 bytes in base64, readable by control alone.
@@ -257,6 +264,9 @@ impl Cluster {
     }
 }
 
+fn per_source() -> usize {
+    crate::listener::PER_SOURCE
+}
 fn latest() -> String {
     "latest".to_owned()
 }

@@ -1,6 +1,7 @@
 //! The rules between settings that their types cannot hold. All that are broken are told at once.
 
 use super::{Cluster, Config, Times};
+use crate::listener::CONNECTIONS;
 use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -24,6 +25,15 @@ impl Config {
             url(&self.listen.public_url),
             "listen.public_url must begin with https:// or http://".to_owned(),
         );
+        for (name, most) in [
+            ("bastions_per_source", self.listen.bastions_per_source),
+            ("slack_per_source", self.listen.slack_per_source),
+        ] {
+            rule(
+                (1..=CONNECTIONS).contains(&most),
+                format!("listen.{name} must be 1 to {CONNECTIONS}"),
+            );
+        }
         rule(
             url(&self.slack.api_url) && self.slack.api_url.ends_with('/'),
             "slack.api_url must be a URL that ends in /".to_owned(),

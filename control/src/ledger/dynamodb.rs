@@ -16,6 +16,7 @@ use powerpole_protocol::ledger::{
     COUNTER_KEY, COUNTER_LAST, OPEN_INDEX, UNROLLED_INDEX, attribute as a,
 };
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that another request got first is asked for anew so often.
 const NUMBER_TRIES: u32 = 20;
@@ -24,6 +25,8 @@ const NUMBER_TRIES: u32 = 20;
 pub struct DynamoDb {
     client: Client,
     table: String,
+    /// The highest number that is known to be given; a counter that says less was set back.
+    given: AtomicU64,
 }
 
 impl DynamoDb {
@@ -33,16 +36,35 @@ impl DynamoDb {
         Self {
             client: Client::new(settings),
             table: table.to_owned(),
+            given: AtomicU64::new(0),
         }
     }
 }
 
 impl Ledger for DynamoDb {
-    fn create<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Created, LedgerError>> {
+    fn create<'a>(
+        &'a self,
+        item: &'a Item,
+        seal: &'a (dyn Fn(&Item) -> String + Send + Sync),
+    ) -> BoxFuture<'a, Result<Created, LedgerError>> {
         Box::pin(async move {
             for _ in 0..NUMBER_TRIES {
-                let last = self.last_number().await?;
-                match self.create_numbered(item, last).await? {
+                // Read before the counter, which counts at least as far.
+                let given = self.given.load(Ordering::SeqCst);
+                let last = self.counted().await?;
+                if last < given {
+                    tracing::error!(
+                        alarm = "request_counter_back",
+                        request = %item.request,
+                        counted = last,
+                        given,
+                        "the ledger counts fewer requests than there were"
+                    );
+                }
+                let mut numbered = item.clone();
+                numbered.number = last.max(given).saturating_add(1);
+                numbered.asked_seal = Some(seal(&numbered));
+                match self.create_numbered(&numbered, last).await? {
                     Numbered::Done(created) => return Ok(created),
                     // Another request got this number between the read and the write.
                     Numbered::Taken => {}
@@ -53,6 +75,14 @@ impl Ledger for DynamoDb {
                 detail: format!("{NUMBER_TRIES} numbers in a row were taken by other requests"),
             })
         })
+    }
+
+    fn last_number(&self) -> BoxFuture<'_, Result<u64, LedgerError>> {
+        Box::pin(self.counted())
+    }
+
+    fn given(&self, number: u64) {
+        self.given.fetch_max(number, Ordering::SeqCst);
     }
 
     fn read<'a>(
@@ -129,7 +159,7 @@ enum Numbered {
 
 impl DynamoDb {
     /// The number that was given last; 0 before the first.
-    async fn last_number(&self) -> Result<u64, LedgerError> {
+    async fn counted(&self) -> Result<u64, LedgerError> {
         let got = self
             .client
             .get_item()
@@ -152,12 +182,13 @@ impl DynamoDb {
             })
     }
 
-    /// Counter and item move together or not at all: a number without a request cannot come about.
+    /// Counter and item move together or not at all: a number without a request cannot come about. `last` is what the
+    /// counter says.
     async fn create_numbered(&self, item: &Item, last: u64) -> Result<Numbered, LedgerError> {
         let number = |n: u64| AttributeValue::N(n.to_string());
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let condition = match last {
-            0 => "attribute_not_exists(#k)",
+            0 => "attribute_not_exists(#k) OR #l = :last",
             _ => "#l = :last",
         };
         let mut count = Update::builder()
@@ -166,13 +197,13 @@ impl DynamoDb {
             .update_expression("SET #l = :next")
             .condition_expression(condition)
             .expression_attribute_names("#l", COUNTER_LAST)
-            .expression_attribute_values(":next", number(last + 1));
-        count = match last {
-            0 => count.expression_attribute_names("#k", a::REQUEST),
-            _ => count.expression_attribute_values(":last", number(last)),
-        };
+            .expression_attribute_values(":next", number(item.number))
+            .expression_attribute_values(":last", number(last));
+        if last == 0 {
+            count = count.expression_attribute_names("#k", a::REQUEST);
+        }
         let mut attributes = to_dynamo(item.new_attributes());
-        attributes.insert(a::NUMBER.to_owned(), number(last + 1));
+        attributes.insert(a::NUMBER.to_owned(), number(item.number));
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(attributes))
@@ -196,7 +227,10 @@ impl DynamoDb {
             .send()
             .await;
         let error = match sent {
-            Ok(_) => return Ok(Numbered::Done(Created::New)),
+            Ok(_) => {
+                self.given(item.number);
+                return Ok(Numbered::Done(Created::New));
+            }
             Err(error) => error,
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
@@ -249,7 +283,11 @@ impl DynamoDb {
                 match Item::read(&from_dynamo(item)) {
                     Ok(item) => items.push(item),
                     Err(error) => {
-                        tracing::error!(code = error.code(), error = %error, "skipped an item of the ledger")
+                        let request = match &error {
+                            LedgerError::Item { request, .. } => request.as_str(),
+                            LedgerError::Unavailable { .. } => "",
+                        };
+                        tracing::error!(alarm = "item_unreadable", request, code = error.code(), error = %error, "skipped an item of the ledger");
                     }
                 }
             }

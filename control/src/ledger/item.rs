@@ -32,6 +32,10 @@ pub mod own {
     pub const WARN_CLAIM: &str = "warn_claim";
     /// S: until when one replica alone posts the receipt.
     pub const RECEIPT_CLAIM: &str = "receipt_claim";
+    /// S: seal of what was asked; see [`crate::seal`].
+    pub const ASKED_SEAL: &str = "asked_seal";
+    /// S: seal of what was approved.
+    pub const APPROVAL_SEAL: &str = "approval_seal";
 }
 
 /// The messages that stand for a request and are updated as it moves.
@@ -176,6 +180,10 @@ pub struct Item {
     pub approver_slack: Option<String>,
     /// When it was approved.
     pub approved_at: Option<Timestamp>,
+    /// Seal of what was asked.
+    pub asked_seal: Option<String>,
+    /// Seal of what was approved.
+    pub approval_seal: Option<String>,
     /// Why it was denied.
     pub denial: Option<String>,
     /// The current try; 0 before the first.
@@ -265,6 +273,9 @@ impl Item {
         if let Some(start) = self.start_at {
             put(a::START_AT, start.into());
         }
+        if let Some(seal) = &self.asked_seal {
+            put(own::ASKED_SEAL, seal.as_str().into());
+        }
         to
     }
 
@@ -307,6 +318,8 @@ impl Item {
             approver: r.may(a::APPROVER, parse)?,
             approver_slack: r.may(a::APPROVER_SLACK, parse)?,
             approved_at: r.may(a::APPROVED_AT, parse)?,
+            asked_seal: r.may(own::ASKED_SEAL, parse)?,
+            approval_seal: r.may(own::APPROVAL_SEAL, parse)?,
             denial: r.may(a::DENIAL, parse)?,
             attempt,
             handoff: r.may(a::HANDOFF, parse)?,

@@ -115,8 +115,17 @@ impl LedgerError {
 /// moments and must never be the ground of a decision: read the item first.
 pub trait Ledger: Send + Sync {
     /// Makes an item unless one of its id exists, and gives it the next number in the same step: no number is
-    /// left out and none is given twice, whatever fails in between. The item's own `number` is ignored.
-    fn create<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Created, LedgerError>>;
+    /// left out and none is given twice, whatever fails in between. The item's own `number` and seals are ignored;
+    /// `seal` is asked for the seal of the item under the number that it gets.
+    fn create<'a>(
+        &'a self,
+        item: &'a Item,
+        seal: &'a (dyn Fn(&Item) -> String + Send + Sync),
+    ) -> BoxFuture<'a, Result<Created, LedgerError>>;
+    /// The number that was given last, as the ledger counts; 0 before the first.
+    fn last_number(&self) -> BoxFuture<'_, Result<u64, LedgerError>>;
+    /// From now on this adapter gives no number up to this one, whatever the ledger counts: it is known to be given.
+    fn given(&self, number: u64);
     /// The item as it is now.
     fn read<'a>(
         &'a self,

@@ -6,6 +6,7 @@
 use super::item::{Closing, Failure, Item, Post, PostKind, own};
 use super::{Condition, Move, Value};
 use crate::clock::after;
+use crate::seal::Decision;
 use jiff::Timestamp;
 use powerpole_protocol::callback::{Heartbeat, Ready};
 use powerpole_protocol::id::{Attempt, Email, InstanceId};
@@ -26,14 +27,16 @@ fn attempt_is(attempt: Attempt) -> Condition {
     Condition::Is(a::ATTEMPT, attempt.0.into())
 }
 
-/// Approves. One decision wins: both need `REQUESTED` and both leave it.
-pub fn approve(approver: &Email, slack: &str, now: Timestamp) -> Move {
+/// Approves. One decision wins: both need `REQUESTED` and both leave it. The seal is over what the approver approved,
+/// whatever the item says by now.
+pub fn approve(decision: Decision<'_>, seal: &str) -> Move {
     Move::default()
         .when(state_is(State::Requested))
         .set(a::STATE, State::Approved)
-        .set(a::APPROVER, approver.as_str())
-        .set(a::APPROVER_SLACK, slack)
-        .set(a::APPROVED_AT, now)
+        .set(a::APPROVER, decision.approver.as_str())
+        .set(a::APPROVER_SLACK, decision.slack)
+        .set(a::APPROVED_AT, decision.at)
+        .set(own::APPROVAL_SEAL, seal)
 }
 
 /// Denies; see [`approve`].
@@ -273,10 +276,10 @@ pub fn give_up(attempt: Attempt) -> Move {
         .set(a::STATE, State::Failed)
 }
 
-/// The right to launch was gone when the launch was due.
-pub fn refuse_launch(failure: &Failure) -> Move {
+/// Nothing will be launched: the right was gone when the launch was due, or the request is not what it was.
+pub fn refuse_launch(from: State, failure: &Failure) -> Move {
     Move::default()
-        .when(state_is(State::Approved))
+        .when(state_is(from))
         .set(a::STATE, State::Failed)
         .set(a::FAILED_STEP, failure.step.as_str())
         .set(a::FAILED_CODE, failure.code.as_str())

@@ -1,6 +1,7 @@
 //! Does what [`super::decide`] says, one effect at a time. Each may be repeated, by this replica or another.
 
 use super::{Action, Rules, decide};
+use crate::approval::{self, Doubt};
 use crate::aws::cloud::InstanceState;
 use crate::clock::seconds_between;
 use crate::launcher::{self, Progress, failure};
@@ -55,6 +56,9 @@ pub async fn pursue(service: &Service, request: &RequestId) {
 
 /// Whether the request has moved and should be looked at again.
 async fn round(service: &Service, item: &Item) -> bool {
+    if let Some(moved) = doubted(service, item).await {
+        return moved;
+    }
     let rules = Rules {
         times: &service.config.times,
         notice: service.config.slack.requests_channel.is_some(),
@@ -70,6 +74,29 @@ async fn round(service: &Service, item: &Item) -> bool {
         }
     }
     false
+}
+
+/// Whether a request that is not what control wrote has moved; none when it is. One that runs is only alarmed about: its
+/// bastion has its grant and asks the ledger for nothing.
+async fn doubted(service: &Service, item: &Item) -> Option<bool> {
+    if !item.open {
+        return None;
+    }
+    if item.state == State::Ready && !service.keys.seals.holds_approved(item) {
+        approval::alarm(item, Doubt::Approval);
+    }
+    // One that has failed already is on its way out.
+    let doubt = approval::check(service, item).err()?;
+    if item.failure.is_some() {
+        return None;
+    }
+    match approval::distrust(service, item, doubt).await {
+        Ok(progress) => Some(progress == Progress::Moved),
+        Err(error) => {
+            tracing::warn!(request = %item.request, code = error.code(), error = %error, "a request that is doubted was not failed and will be");
+            Some(false)
+        }
+    }
 }
 
 async fn execute(service: &Service, item: &Item, action: &Action) -> Result<Progress, StepError> {
@@ -137,14 +164,18 @@ async fn abandon(service: &Service, item: &Item) -> Result<Progress, StepError> 
     let again = item.failure.as_ref().is_some_and(|f| f.retry)
         && item.attempt.0 < service.config.times.max_attempts;
     if again {
-        launcher::begin(service, item, Attempt(item.attempt.0 + 1)).await
-    } else {
-        moved(
-            service
-                .apply(&item.request, to::give_up(item.attempt))
-                .await?,
-        )
+        match approval::approved(service, item) {
+            Ok(item) => {
+                return launcher::begin(service, item, Attempt(item.attempt.0 + 1)).await;
+            }
+            Err(doubt) => approval::alarm(item, doubt),
+        }
     }
+    moved(
+        service
+            .apply(&item.request, to::give_up(item.attempt))
+            .await?,
+    )
 }
 
 async fn look(service: &Service, item: &Item) -> Result<Progress, StepError> {
@@ -264,6 +295,13 @@ pub async fn post(service: &Service, item: &Item, kind: PostKind) -> Result<Prog
         let _ = service.apply(&item.request, to::release_post(kind)).await?;
         return Ok(Progress::Moved);
     }
+    // What is shown is this copy of the item.
+    if let Err(doubt) = approval::check(service, &item)
+        && item.failure.is_none()
+    {
+        let _ = service.apply(&item.request, to::release_post(kind)).await?;
+        return approval::distrust(service, &item, doubt).await;
+    }
     let sent = async {
         let channel = match kind {
             PostKind::Card => service.config.slack.approvals_channel.clone(),
@@ -307,6 +345,12 @@ async fn update(service: &Service, item: &Item, kind: PostKind) -> Result<Progre
     let Some(post) = item.post(kind) else {
         return Ok(Progress::Stayed);
     };
+    if let Err(doubt) = approval::check(service, &item)
+        && item.failure.is_none()
+    {
+        let _ = service.apply(&item.request, to::release_post(kind)).await?;
+        return approval::distrust(service, &item, doubt).await;
+    }
     match service
         .chat
         .update(

@@ -9,8 +9,9 @@ mod slack;
 pub(crate) use bastion::Bastion;
 pub(crate) use cloud::bucket_client;
 pub(crate) use http::post;
-pub(crate) use logs::alarms;
+pub(crate) use logs::{alarms, alarms_with};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{Moto, MotoProxy, aws_settings, make_bucket, make_profile, make_table, moto, pass_on};
 use ed25519_dalek::SigningKey;
 use http::serve;
@@ -181,6 +182,30 @@ impl Stage {
 
     pub(crate) async fn item(&self, request: &RequestId) -> Item {
         self.service.ledger.read(request).await.unwrap().unwrap()
+    }
+
+    /// What whoever may write the ledger does to an item: one UpdateItem without any condition.
+    pub(crate) async fn edit(&self, key: &str, set: &[(&str, AttributeValue)], remove: &[&str]) {
+        let mut update = aws_sdk_dynamodb::Client::new(&self.settings)
+            .update_item()
+            .table_name("powerpole-ledger")
+            .key("request", AttributeValue::S(key.to_owned()));
+        let mut parts = Vec::new();
+        for (n, (name, value)) in set.iter().enumerate() {
+            parts.push(format!(
+                "{} #s{n} = :s{n}",
+                if n == 0 { "SET" } else { "," }
+            ));
+            update = update
+                .expression_attribute_names(format!("#s{n}"), *name)
+                .expression_attribute_values(format!(":s{n}"), value.clone());
+        }
+        for (n, name) in remove.iter().enumerate() {
+            parts.push(format!("{} #r{n}", if n == 0 { "REMOVE" } else { "," }));
+            update = update.expression_attribute_names(format!("#r{n}"), *name);
+        }
+        let sent = update.update_expression(parts.join(" ")).send().await;
+        sent.unwrap();
     }
 
     pub(crate) async fn slack_says(&self, path: &str, body: String) -> Value {

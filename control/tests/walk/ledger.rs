@@ -5,6 +5,7 @@ use powerpole_control::clock::after;
 use powerpole_control::ledger::item::PostKind;
 use powerpole_control::ledger::transitions as to;
 use powerpole_control::ledger::{Condition, Created, Move, Moved};
+use powerpole_control::seal::Decision;
 use powerpole_protocol::id::{Attempt, RequestId};
 use powerpole_protocol::ledger::{State, attribute};
 
@@ -23,7 +24,8 @@ async fn every_condition_holds_and_fails_as_it_says() {
     let request = stage.ask("U0ALICE").await;
     let item = stage.item(&request).await;
     let ledger = &stage.service.ledger;
-    assert_eq!(ledger.create(&item).await.unwrap(), Created::Exists);
+    let again = stage.service.create(&item).await;
+    assert_eq!(again.unwrap(), Created::Exists);
 
     let when = |condition| Move::default().when(condition).set("probe", 5u64);
     let cases = [
@@ -81,6 +83,11 @@ async fn a_claim_is_given_to_one_and_given_again_when_it_has_run_out() {
     assert!(!won(&stage, &request, claim(after(now, 1000))).await);
     // And nothing leaves a final state.
     let email = stage.item(&request).await.operator;
-    assert!(!won(&stage, &request, to::approve(&email, "U1", now)).await);
+    let decision = Decision {
+        approver: &email,
+        slack: "U1",
+        at: now,
+    };
+    assert!(!won(&stage, &request, to::approve(decision, "seal")).await);
     assert!(!won(&stage, &request, to::give_up(Attempt(0))).await);
 }

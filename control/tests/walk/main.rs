@@ -17,4 +17,6 @@ mod path;
 mod process;
 mod races;
 mod rolls;
+mod seals;
+mod slow;
 mod tickets;

@@ -4,6 +4,7 @@ use super::modal::button;
 use super::{
     Message, SECRET_MARK, action, block, context, cut, duration, escape, plain, section, time,
 };
+use crate::approval::Doubt;
 use crate::config::{Config, Links};
 use crate::ledger::item::{Failure, Item, PostKind};
 use crate::theft::Theft;
@@ -93,9 +94,9 @@ pub fn warning(item: &Item, left_s: u64) -> Message {
 pub fn receipt(item: &Item, config: &Config) -> Message {
     let mut lines = vec![format!("*Receipt* · {}", what(item, config))];
     lines.push(format!(
-        "Operator <@{}>, approved by {}",
+        "Operator <@{}>, {}",
         item.operator_slack,
-        approver(item)
+        decided(item)
     ));
     match (&item.closing, item.ready_at) {
         (Some(closing), Some(ready)) => {
@@ -264,10 +265,10 @@ fn failed(item: &Item, failure: &Failure) -> String {
         short(&failure.message, 400)
     );
     let left = left(item);
-    match Theft::of(&failure.code) {
-        Some(theft) => format!(
-            "*{}* Show this to the platform's engineers before you ask again.\n{what}\n{left}",
-            theft.text()
+    let theft = Theft::of(&failure.code).map(Theft::text);
+    match theft.or(Doubt::of(&failure.code).map(Doubt::text)) {
+        Some(alarm) => format!(
+            "*{alarm}* Show this to the platform's engineers before you ask again.\n{what}\n{left}"
         ),
         None => format!("{what}\n{left} Ask again, or show this to the platform's engineers."),
     }
@@ -287,6 +288,15 @@ fn left(item: &Item) -> String {
         "Whether it had opened an account was not read back; if it had, the database closes that when its lease runs out."
     };
     format!("{instance} {account}")
+}
+
+/// Who approved, unless control doubts that anybody did.
+fn decided(item: &Item) -> String {
+    let doubted = item.failure.as_ref().and_then(|f| Doubt::of(&f.code));
+    match doubted {
+        Some(Doubt::Asked | Doubt::Approval) => "*no approval that control vouches for*".to_owned(),
+        _ => format!("approved by {}", approver(item)),
+    }
 }
 
 fn approver(item: &Item) -> String {
