@@ -1,7 +1,7 @@
 //! The demo by hand: the stage is up, a person does the job, is told what to do and what happens.
 
 use super::narrator::{headline, line, wrap};
-use crate::journey::{Item, Ledger, role_id};
+use crate::journey::{Item, Ledger};
 use crate::supervisor::{ANCHOR_BUCKET, AUDITOR, Running};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -111,15 +111,11 @@ fn tell(running: &Running, evidence: &Path, item: &Item, state: &str, told: &mut
 fn verify_lines(running: &Running, evidence: &Path, request: &str) -> Vec<String> {
     let folder = evidence.join(format!("evidence-{request}"));
     let folder = folder.display();
-    let role_id = role_id(&running.files.dir).unwrap_or_else(|error| format!("ROLE_ID ({error})"));
     vec![
         String::new(),
         "Verify it as an auditor, who has no secret of ours:".to_owned(),
         String::new(),
         format!("    {}", become_line(running, AUDITOR)),
-        format!(
-            "    export POWERPOLE_ROLE_ID={role_id}   # bastion.role_id of control's configuration"
-        ),
         format!("    powerpole export {request} --out {folder} &&"),
         format!("    powerpole verify {folder}"),
         String::new(),

@@ -72,6 +72,12 @@ const FROM_THE_SHELL: &[Attack] = &[
         "reached:1",
     ),
     attack(
+        "no account of the database but the grant's",
+        "mysql -h 127.0.0.1 -P 3306 --ssl -u root -pguessed -e 'SELECT 1' 2>&1 | grep -c '1045.*PowerPole' | sed s/^/other-account-refused=/",
+        "other-account-refused=1",
+        "other-account-refused=0",
+    ),
+    attack(
         "no datagram either",
         "(echo x >/dev/udp/10.77.0.1/53) 2>&1 | grep -c 'not permitted' | sed s/^/udp-refused=/",
         "udp-refused=1",

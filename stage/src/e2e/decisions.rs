@@ -40,6 +40,40 @@ pub(super) async fn a_denial_tells_the_operator_and_launches_nothing(
     Ok(())
 }
 
+/// Somebody with write access to the table, and none to Slack.
+pub(super) async fn an_approval_that_was_written_into_the_ledger_launches_nothing(
+    scene: Arc<Scene>,
+) -> anyhow::Result<()> {
+    let request = scene.ask(ALICE, "orders-prod", "ADMIN", 45).await?;
+    // As asked, with an approver who never clicked; and what was asked, made more than it was.
+    let approved = [
+        ("state", "APPROVED".to_owned()),
+        ("approver", "bob@example.com".to_owned()),
+        ("approver_slack", BOB.slack.to_owned()),
+        ("approved_at", crate::clock::timestamp()),
+    ];
+    scene.ledger.write(&request, &approved).await?;
+    let raised = scene.ask(ALICE, "orders-prod", "READ", 45).await?;
+    let card = scene.slack.card(&raised, SOON).await?;
+    let level = [("level", "ADMIN".to_owned())];
+    scene.ledger.write(&raised, &level).await?;
+    let _refused = scene.slack.click_at(BOB, &card, &raised, "approve").await;
+    for (request, code) in [(&request, "approval_altered"), (&raised, "request_altered")] {
+        let item = scene.closed(request, SOON).await?;
+        ensure!(
+            item.state() == "FAILED" && item.text("failed_code") == code,
+            "{:?}",
+            item.json()
+        );
+        tokio::time::sleep(WOULD_HAVE).await;
+        ensure!(
+            scene.launches(request).await? == 0,
+            "something was launched"
+        );
+    }
+    Ok(())
+}
+
 pub(super) async fn nobody_approves_their_own_request_and_outsiders_approve_none(
     scene: Arc<Scene>,
 ) -> anyhow::Result<()> {

@@ -84,6 +84,7 @@ fn cases() -> Vec<Case> {
         beside decisions::a_denial_tells_the_operator_and_launches_nothing;
         beside decisions::nobody_approves_their_own_request_and_outsiders_approve_none;
         beside rolls::a_request_that_vanishes_from_the_ledger_is_missed;
+        beside decisions::an_approval_that_was_written_into_the_ledger_launches_nothing;
         beside decisions::one_approval_wins_however_many_click;
         beside decisions::a_bad_form_is_refused_field_by_field;
         alone stubborn::a_query_that_cannot_be_killed_costs_no_seal;

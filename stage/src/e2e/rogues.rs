@@ -2,7 +2,7 @@
 
 use super::scene::{ALICE, CLOSING, MALLORY, SOON, Scene};
 use crate::journey::{Login, aws};
-use crate::supervisor::{CONTROL_BASTIONS, LOG_GROUP};
+use crate::supervisor::{CONTROL_BASTIONS, CONTROL_SLACK, LOG_GROUP};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -100,16 +100,17 @@ async fn write_into(
     Ok(())
 }
 
-/// Callers who never end what they say, from the network of a bastion's own.
+/// Callers who never end what they say, from the network of a bastion's own: address, port, a path, and a
+/// length of body that it refuses.
 const SLOW: &str = r#"
 import socket, sys, time
 to = (sys.argv[1], int(sys.argv[2]))
 def call(text):
     s = socket.create_connection(to); s.sendall(text); return s
-head = b"POST /v1/heartbeat HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-half = [call(b"POST /v1/he") for _ in range(40)]
+head = b"POST " + sys.argv[3].encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+half = [call(b"POST /he") for _ in range(40)]
 body = [call(head + b"content-length: 5000\r\n\r\n{") for _ in range(40)]
-large = call(head + b"content-length: 900000\r\n\r\n" + b"[" * 900000)
+large = call(head + b"content-length: " + sys.argv[4].encode() + b"\r\n\r\n" + b"[" * int(sys.argv[4]))
 assert b" 413 " in large.recv(200), "an oversized body was not refused"
 began = time.time()
 while time.time() - began < 75:
@@ -132,26 +133,25 @@ sys.exit(left != 0)
 pub(super) async fn control_cuts_off_whoever_keeps_it_waiting_and_serves_the_others(
     scene: Arc<Scene>,
 ) -> anyhow::Result<()> {
-    let output = Command::new("ip")
-        .args([
-            "netns",
-            "exec",
-            &scene.stage.hub_namespace(),
-            "python3",
-            "-c",
-            SLOW,
-        ])
-        .arg(CONTROL_BASTIONS.ip().to_string())
-        .arg(CONTROL_BASTIONS.port().to_string())
-        .output()
-        .await
-        .context("starting the slow callers")?;
-    ensure!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    for (address, path, too_long) in [
+        (CONTROL_BASTIONS, "/v1/heartbeat", "900000"),
+        (CONTROL_SLACK, "/slack/interactions", "1100000"),
+    ] {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &scene.stage.hub_namespace()])
+            .args(["python3", "-c", SLOW])
+            .args([&address.ip().to_string(), &address.port().to_string()])
+            .args([path, too_long])
+            .output()
+            .await
+            .context("starting the slow callers")?;
+        ensure!(
+            output.status.success(),
+            "{path}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
     Ok(())
 }
 

@@ -20,35 +20,15 @@ pub(crate) struct Verdict {
     pub(crate) json: Value,
 }
 
-/// The unique id of the bastions' role, as the stage's control is configured. An auditor has it from control's owner, and
-/// not from the ledger.
-pub(crate) fn role_id(stage: &Path) -> anyhow::Result<String> {
-    let path = stage.join("control.toml");
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let config: toml::Table = text
-        .parse()
-        .with_context(|| format!("reading {}", path.display()))?;
-    let role_id = config
-        .get("bastion")
-        .and_then(|bastion| bastion.get("role_id")?.as_str());
-    Ok(role_id
-        .with_context(|| format!("{} has no bastion.role_id", path.display()))?
-        .to_owned())
-}
-
-/// Writes a request's evidence into a folder. `program` lies in the `bin` of the stage's folder; the log group and the
-/// bucket are in `env`.
+/// Writes a request's evidence into a folder. `env` says where it is read: log group, bucket, the bastions' role id.
 pub(crate) async fn export(
     program: &Path,
     request: &str,
     out: &Path,
     env: &[(String, String)],
 ) -> anyhow::Result<()> {
-    let stage = program.ancestors().nth(2);
-    let role_id = role_id(stage.context("powerpole lies in no stage's folder")?)?;
     let output = Command::new(program)
-        .args(["export", request, "--role-id", &role_id, "--out"])
+        .args(["export", request, "--out"])
         .arg(out)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -129,20 +109,4 @@ async fn verdict(mut machine: Command, mut human: Command) -> anyhow::Result<Ver
         text: String::from_utf8_lossy(&text.stdout).into_owned(),
         json: value,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_journey_s_role_id_is_that_of_control_s_configuration() {
-        let stage = tempfile::tempdir().unwrap();
-        assert!(role_id(stage.path()).is_err());
-        let path = stage.path().join("control.toml");
-        std::fs::write(&path, "[bastion]\nrole_id = \"AROA1\"\n").unwrap();
-        assert_eq!(role_id(stage.path()).unwrap(), "AROA1");
-        std::fs::write(&path, "[bastion]\n").unwrap();
-        assert!(role_id(stage.path()).is_err());
-    }
 }

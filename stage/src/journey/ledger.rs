@@ -100,6 +100,36 @@ impl Ledger {
         Ok(answer.get("Item").cloned().map(Item))
     }
 
+    /// Sets texts of an item, as whoever may write to the table.
+    pub(crate) async fn write(
+        &self,
+        request: &str,
+        texts: &[(&str, String)],
+    ) -> Result<(), HttpError> {
+        let mut sets = Vec::new();
+        let (mut names, mut values) = (serde_json::Map::new(), serde_json::Map::new());
+        for (number, (name, text)) in texts.iter().enumerate() {
+            sets.push(format!("#n{number} = :v{number}"));
+            names.insert(format!("#n{number}"), json!(name));
+            values.insert(format!(":v{number}"), json!({ "S": text }));
+        }
+        let body = json!({
+            "TableName": LEDGER_TABLE,
+            "Key": { "request": { "S": request } },
+            "UpdateExpression": format!("SET {}", sets.join(", ")),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+        });
+        aws(
+            &self.endpoint,
+            "dynamodb",
+            "DynamoDB_20120810.UpdateItem",
+            &body,
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Every request's item.
     pub(crate) async fn items(&self) -> Result<Vec<Item>, HttpError> {
         let body = json!({ "TableName": LEDGER_TABLE, "ConsistentRead": true });

@@ -8,7 +8,7 @@ mod ledger;
 mod login;
 mod slack;
 
-pub(crate) use evidence::{Verdict, export, role_id, rolls, verify, verify_strictly};
+pub(crate) use evidence::{Verdict, export, rolls, verify, verify_strictly};
 pub(crate) use http::{HttpError, aws, get, post};
 pub(crate) use ledger::{Item, Ledger};
 pub(crate) use login::Login;

@@ -45,6 +45,7 @@ pub(crate) fn environment(
     files: &StageFiles,
     aws: SocketAddr,
     gateway: SocketAddr,
+    role_id: &str,
     person: &str,
 ) -> Vec<(String, String)> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
@@ -75,6 +76,7 @@ pub(crate) fn environment(
         ("POWERPOLE_LEDGER_TABLE", LEDGER_TABLE.to_owned()),
         ("POWERPOLE_LOG_GROUP", LOG_GROUP.to_owned()),
         ("POWERPOLE_ANCHOR_BUCKET", ANCHOR_BUCKET.to_owned()),
+        ("POWERPOLE_ROLE_ID", role_id.to_owned()),
     ];
     pairs
         .into_iter()

@@ -13,7 +13,7 @@ mod serve;
 
 pub(crate) use client::{AUDITOR, PEOPLE, Person};
 pub(crate) use files::StageFiles;
-pub(crate) use layout::{ANCHOR_BUCKET, CONTROL_BASTIONS, LEDGER_TABLE, LOG_GROUP};
+pub(crate) use layout::{ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, LEDGER_TABLE, LOG_GROUP};
 pub(crate) use running::{Running, Times};
 pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
 

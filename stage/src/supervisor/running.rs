@@ -92,6 +92,8 @@ pub(crate) struct Running {
     pub(crate) aws: SocketAddr,
     /// The session gateway on the host.
     pub(crate) gateway: SocketAddr,
+    /// The unique id of the bastions' role, which auditors are told.
+    role_id: String,
 }
 
 impl Running {
@@ -204,12 +206,13 @@ impl Running {
             page: addresses.1,
             aws: addresses.0,
             gateway: addresses.2,
+            role_id: account.role_id,
         })
     }
 
     /// The environment of a person's shell.
     pub(crate) fn environment(&self, person: &str) -> Vec<(String, String)> {
-        environment(&self.files, self.aws, self.gateway, person)
+        environment(&self.files, self.aws, self.gateway, &self.role_id, person)
     }
 
     /// Writes everybody's environment to a file to be sourced, `env-<name>` in the stage's folder.
