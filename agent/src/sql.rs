@@ -323,17 +323,36 @@ impl Endpoint {
         };
         let recorded = match &outcome {
             Ok(()) => self.note(number, session, "sql_closed", None),
-            Err(Trouble::Refused(refusal)) => {
-                let code = refusal.code();
-                tracing::warn!(connection = number, code, ?uid, "connection refused");
-                let record = refusal.record(number, uid);
-                self.recorder.record_json(Kind::Refusal, session, &record)
-            }
+            Err(Trouble::Recorded) => Ok(()),
+            Err(Trouble::Refused(refusal)) => self.record_refusal(number, session, uid, refusal),
             Err(trouble) => self.note(number, session, "sql_closed", Some(trouble.to_string())),
         };
         if let Err(error) = recorded {
             tracing::error!(code = error.code(), %error, "a connection's end was not recorded");
         }
+    }
+
+    /// Records why a connection of the operator's is refused.
+    fn refuse(
+        &self,
+        whose: connection::Whose,
+        refusal: &SqlRefusal,
+    ) -> Result<(), crate::evidence::EvidenceError> {
+        let uid = Some(self.clients.operator_uid);
+        self.record_refusal(whose.number, whose.session, uid, refusal)
+    }
+
+    fn record_refusal(
+        &self,
+        number: u32,
+        session: u32,
+        uid: Option<u32>,
+        refusal: &SqlRefusal,
+    ) -> Result<(), crate::evidence::EvidenceError> {
+        let code = refusal.code();
+        tracing::warn!(connection = number, code, ?uid, "connection refused");
+        let record = refusal.record(number, uid);
+        self.recorder.record_json(Kind::Refusal, session, &record)
     }
 
     fn note(

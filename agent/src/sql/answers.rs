@@ -1,5 +1,6 @@
 //! What the server answers, as far as a first packet tells: done, refused, or rows. Advisory: the statements are the
-//! evidence, this says what became of them.
+//! evidence, this says what became of them. No advice is whether the last that it said may be a request for local data:
+//! without one a client may send none.
 
 use super::packet::Head;
 use serde_json::{Value, json};

@@ -10,7 +10,9 @@
 //! - an answer to the server's authentication has the number after next, as the server spoke in between.
 //!
 //! Numbers of data have no gap and numbers of answers always have one. So what is left out of the record as an answer can
-//! never be data to the server, whatever it made of the packet before.
+//! never be data to the server, whatever it made of the packet before. A first packet of data that has number 0, sent before
+//! the server's request for it was heard (behind other results of one command), stands in the record as a command, whole, and
+//! the next packet ends the connection.
 
 use super::change_user::{CHANGE_USER, ChangeUser, MAX_CHANGE};
 use super::packet::{Head, Packet};

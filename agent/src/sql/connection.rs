@@ -39,6 +39,9 @@ pub(crate) enum Trouble {
     /// The client or the server does what this endpoint does not pass.
     #[error("{0}")]
     Refused(SqlRefusal),
+    /// The same, and it is in the record already.
+    #[error("refused, as recorded")]
+    Recorded,
 }
 
 /// Which connection this is, and in which login its client runs.
@@ -134,8 +137,9 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
     }
     let account = &endpoint.clients.account;
     if let Err(broken) = Broken::unless_account(account, read.user.as_bytes()) {
+        endpoint.refuse(whose, &SqlRefusal::Broken(broken.clone()))?;
         tell(&mut client, login.seq.wrapping_add(1), &broken).await;
-        return Err(Trouble::Refused(SqlRefusal::Broken(broken)));
+        return Err(Trouble::Recorded);
     }
     let event = json!({
         "event": "sql_login",
@@ -157,7 +161,7 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
     })
 }
 
-/// Tells a client why its connection ends, as far as it listens.
+/// Tells a client why its connection ends, as far as it listens. Its refusal is in the record before.
 async fn tell(client: &mut (impl AsyncWrite + Unpin), seq: u8, broken: &Broken) {
     let code = match broken {
         Broken::OtherAccount { .. } => ACCESS_DENIED,
@@ -188,10 +192,12 @@ async fn relay(endpoint: &Endpoint, whose: Whose, legs: Legs) -> Result<(), Trou
         ended = pass_statements(endpoint, whose, from_client, to_server, statements) => ended,
         ended = pass_answers(endpoint, whose, from_server, &mut to_client, &asked, expecting) => ended,
     };
-    if let Err(Trouble::Refused(SqlRefusal::Broken(broken))) = &ended {
-        tell(&mut to_client, stream.answer_seq(), broken).await;
-    }
-    ended
+    let Err(Trouble::Refused(SqlRefusal::Broken(broken))) = ended else {
+        return ended;
+    };
+    endpoint.refuse(whose, &SqlRefusal::Broken(broken.clone()))?;
+    tell(&mut to_client, stream.answer_seq(), &broken).await;
+    Err(Trouble::Recorded)
 }
 
 /// Where a client's statements are followed.

@@ -1,10 +1,10 @@
 //! Keeps a client from leaving a prepared XA branch behind: it has neither a connection nor an account, so its locks
 //! outlive the window and any later grant could commit it.
 //!
-//! Looks for the words XA and PREPARE, in this order, anywhere in one command, comments and texts included: what lies
-//! between words differs by server and character set, and a statement that holds both without meaning it is rare.
-//! MySQL takes XA in no prepared statement (error 1295), so a text that is put together on the server cannot get
-//! around this; MariaDB does take it (`docs/database.md`).
+//! Looks for the words XA and PREPARE, in this order, anywhere in one command or in the local data of one, comments and
+//! texts included: what lies between words differs by server and character set, and a statement that holds both without
+//! meaning it is rare. MySQL takes XA in no prepared statement (error 1295), so a text that is put together on the server
+//! cannot get around this; MariaDB does take it (`docs/database.md`).
 
 /// Longest word that matters.
 const LONGEST: usize = 7;

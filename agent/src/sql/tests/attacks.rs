@@ -139,16 +139,27 @@ async fn packets_that_a_server_would_refuse_do_not_reach_it() {
     for server in &setting.servers {
         let trial = trial_for(*server, &setting, USER).await;
         let change = format!("\x11{USER}\0\0{}\0\x2d\0", setting.user).into_bytes();
-        let cases: [(&[(u8, &[u8])], &str); 4] = [
-            (&[(1, b"\x03SELECT 1")], "number 1"),
-            (&[(0, b"\x0e"), (2, b"data nobody asked for")], "number 2"),
-            (&[(0, &change), (1, b"no gap")], "number 1"),
-            (&[(0, &change), (2, b""), (3, b"no gap")], "number 3"),
+        let packet = |seq, payload: &[u8]| {
+            let payload = payload.to_vec();
+            Packet { seq, payload }.bytes()
+        };
+        let change = packet(0, &change);
+        let cases = [
+            (vec![packet(1, b"\x03SELECT 1")], "number 1"),
+            (
+                vec![packet(0, b"\x0e"), packet(2, b"data nobody asked for")],
+                "number 2",
+            ),
+            (vec![change.clone(), packet(1, b"no gap")], "number 1"),
+            (
+                vec![change, packet(2, b""), packet(3, b"no gap")],
+                "number 3",
+            ),
         ];
         for (number, (packets, why)) in cases.into_iter().enumerate() {
             let mut client = behind(&trial, &setting).await;
-            for (seq, payload) in packets {
-                client.send(*seq, payload).await;
+            for packet in packets {
+                client.send_bytes(&packet).await;
             }
             while client.read().await.is_ok() {}
             let refused = refusals(&trial.spool);
