@@ -33,9 +33,7 @@ pub(crate) struct ShaNi(());
 impl ShaNi {
     /// Asks the processor; the answer is kept by the standard library.
     pub(crate) fn detect() -> Option<ShaNi> {
-        let there = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("sse4.1")
-            && is_x86_feature_detected!("ssse3");
+        let there = is_x86_feature_detected!("sha") && is_x86_feature_detected!("avx");
         there.then_some(ShaNi(()))
     }
 
@@ -46,14 +44,14 @@ impl ShaNi {
         messages: impl Iterator<Item = &'a [Block]>,
         put: impl FnMut(usize, Hash),
     ) {
-        // SAFETY: a `ShaNi` exists only where the processor has sha, sse4.1 and ssse3; sse2 belongs to x86-64.
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
         unsafe { each(messages, put) }
     }
 
     /// Hashes two links side by side. Their words go straight into registers.
     #[inline]
     pub(crate) fn link_pair(self, one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
-        // SAFETY: a `ShaNi` exists only where the processor has sha, sse4.1 and ssse3; sse2 belongs to x86-64.
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
         unsafe { link_pair(one, two) }
     }
 }
@@ -83,7 +81,7 @@ struct Lane<'a> {
     state: State,
 }
 
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usize, Hash)) {
     let mut waiting = messages.enumerate();
     let mut begin = || {
@@ -119,7 +117,7 @@ fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usi
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn paired(mut a: State, mut b: State, ours: &[Block], theirs: &[Block]) -> (State, State) {
     for (our, their) in ours.iter().zip(theirs) {
         (a, b) = two_blocks((a, b), words(our), words(their));
@@ -129,7 +127,7 @@ fn paired(mut a: State, mut b: State, ours: &[Block], theirs: &[Block]) -> (Stat
 
 /// One block of each.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn two_blocks(
     (mut a, mut b): (State, State),
     mut v: [__m128i; 4],
@@ -147,7 +145,7 @@ fn two_blocks(
     (add(a, a_before), add(b, b_before))
 }
 
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn link_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
     let ([a_first, a_second], [b_first, b_second]) = (link_words(one), link_words(two));
     let states = two_blocks((start(), start()), a_first, b_first);
@@ -157,7 +155,7 @@ fn link_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
 
 /// The two blocks that `digest::link_blocks` spells.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn link_words(link: &Link<'_>) -> [[__m128i; 4]; 2] {
     let [p0, p1] = halves(link.previous);
     let [d0, d1] = halves(link.digest);
@@ -177,21 +175,21 @@ fn link_words(link: &Link<'_>) -> [[__m128i; 4]; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn four([a, b, c, d]: [u32; 4]) -> __m128i {
     _mm_set_epi32(d as i32, c as i32, b as i32, a as i32)
 }
 
 /// 16 bytes as four words.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn bytes(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: there are 16 bytes to load, at any alignment.
     swap(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn halves(hash: &Hash) -> [__m128i; 2] {
     let from = hash.as_ptr().cast::<__m128i>();
     // SAFETY: a hash has 32 bytes, so two unaligned loads of 16 bytes stay inside it.
@@ -204,7 +202,7 @@ fn halves(hash: &Hash) -> [__m128i; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn one_block(mut state: State, block: &Block) -> State {
     let before = state;
     let mut w = words(block);
@@ -219,7 +217,7 @@ fn one_block(mut state: State, block: &Block) -> State {
 
 /// Four rounds with the words in front, which then go to the end.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn turn([w0, w1, w2, w3]: [__m128i; 4], group: usize, state: &mut State) -> [__m128i; 4] {
     let [k0, k1, k2, k3] = K.as_chunks::<4>().0.get(group).copied().unwrap_or_default();
     let k = _mm_set_epi32(k3 as i32, k2 as i32, k1 as i32, k0 as i32);
@@ -232,14 +230,14 @@ fn turn([w0, w1, w2, w3]: [__m128i; 4], group: usize, state: &mut State) -> [__m
 
 /// The next four words of the message schedule take the place of the oldest.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn schedule([w0, w1, w2, w3]: [__m128i; 4]) -> [__m128i; 4] {
     let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8(w3, w2, 4));
     [_mm_sha256msg2_epu32(sum, w3), w1, w2, w3]
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn add(one: State, two: State) -> State {
     State {
         abef: _mm_add_epi32(one.abef, two.abef),
@@ -248,7 +246,7 @@ fn add(one: State, two: State) -> State {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn start() -> State {
     let [a, b, c, d, e, f, g, h] = START.map(|word| word as i32);
     State {
@@ -259,14 +257,14 @@ fn start() -> State {
 
 /// Reverses the bytes of each word: SHA-256 is big-endian.
 #[inline]
-#[target_feature(enable = "ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn swap(words: __m128i) -> __m128i {
     let order = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
     _mm_shuffle_epi8(words, order)
 }
 
 #[inline]
-#[target_feature(enable = "ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn words(block: &Block) -> [__m128i; 4] {
     let from = block.as_ptr().cast::<__m128i>();
     // SAFETY: a block has 64 bytes, so four unaligned loads of 16 bytes stay inside it.
@@ -281,7 +279,7 @@ fn words(block: &Block) -> [__m128i; 4] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn digest(state: State) -> Hash {
     let feba = _mm_shuffle_epi32(state.abef, 0x1b);
     let dchg = _mm_shuffle_epi32(state.cdgh, 0xb1);
