@@ -217,7 +217,7 @@ mod tests {
                 Some(())
             });
             assert_eq!(filled, Some(()));
-            crate::sha::hash_each(std::iter::once(blocks.as_slice()), |_, hash| {
+            crate::sha::hash_each(std::iter::once(blocks.as_slice()), &[], |_, hash| {
                 assert_eq!(hash, payload_digest(&[5; 16], &bytes[..length]), "{length}");
             });
             let plain = Sha256::new()

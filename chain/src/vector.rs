@@ -38,14 +38,15 @@ impl ShaNi {
     }
 
     /// Hashes padded messages, any number of blocks each. `put` gets the place of each in the list and its hash,
-    /// in no particular order.
+    /// in no particular order. `soon` is asked for meanwhile.
     pub(crate) fn each<'a>(
         self,
         messages: impl Iterator<Item = &'a [Block]>,
+        soon: &[u8],
         put: impl FnMut(usize, Hash),
     ) {
         // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
-        unsafe { each(messages, put) }
+        unsafe { each(messages, soon, put) }
     }
 
     /// Hashes two links side by side. Their words go straight into registers.
@@ -63,7 +64,9 @@ pub(crate) fn prefetch<T>(value: &T) {
     // SAFETY: a prefetch reads and writes nothing, wherever it points; both ends lie in the value.
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(first);
-        _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(size_of::<T>().saturating_sub(1)));
+        if size_of::<T>() > 64 {
+            _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(size_of::<T>() - 1));
+        }
     }
 }
 
@@ -82,7 +85,11 @@ struct Lane<'a> {
 }
 
 #[target_feature(enable = "sha,avx")]
-fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usize, Hash)) {
+fn each<'a>(
+    messages: impl Iterator<Item = &'a [Block]>,
+    mut soon: &[u8],
+    mut put: impl FnMut(usize, Hash),
+) {
     let mut waiting = messages.enumerate();
     let mut begin = || {
         waiting.next().map(|(place, left)| Lane {
@@ -103,7 +110,10 @@ fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usi
         };
         let count = a.left.len().min(b.left.len());
         let ((ours, a_left), (theirs, b_left)) = (a.left.split_at(count), b.left.split_at(count));
-        (a.state, b.state) = paired(a.state, b.state, ours, theirs);
+        for (our, their) in ours.iter().zip(theirs) {
+            soon = ask_for(soon);
+            (a.state, b.state) = two_blocks((a.state, b.state), words(our), words(their));
+        }
         (a.left, b.left) = (a_left, b_left);
         if b.left.is_empty() {
             put(b.place, digest(b.state));
@@ -116,13 +126,17 @@ fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usi
     }
 }
 
+/// Asks for what will be read while two blocks are hashed, and gives what lies behind it. Base64 is a third longer than
+/// what it spells, and some is around it.
 #[inline]
-#[target_feature(enable = "sha,avx")]
-fn paired(mut a: State, mut b: State, ours: &[Block], theirs: &[Block]) -> (State, State) {
-    for (our, their) in ours.iter().zip(theirs) {
-        (a, b) = two_blocks((a, b), words(our), words(their));
+fn ask_for(soon: &[u8]) -> &[u8] {
+    let Some((lines, behind)) = soon.split_first_chunk::<192>() else {
+        return &[];
+    };
+    for line in lines.as_chunks::<64>().0 {
+        prefetch(line);
     }
-    (a, b)
+    behind
 }
 
 /// One block of each.
