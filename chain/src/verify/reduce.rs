@@ -11,8 +11,9 @@ use crate::{
     genesis::SignedGenesis,
     kind::Kind,
     line::{MAX_LINE, MAX_PAYLOAD},
-    scan::{Bare, Body, Quoted, Spelling, scan},
+    scan::{Bare, Body, Quoted, Scanned, scan_next},
     sha::{Block, hash_each},
+    shape::Shape,
 };
 
 use super::node::{Control, Node, Special};
@@ -70,6 +71,8 @@ pub struct Reducer {
     blocks: Vec<Block>,
     used: usize,
     pending: Vec<Pending>,
+    bare: Shape<Bare>,
+    quoted: Shape<Quoted>,
 }
 
 impl Reducer {
@@ -81,7 +84,7 @@ impl Reducer {
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn line(&mut self, line: &[u8], timestamp_ms: Option<i64>) {
         self.hash_enough(&[]);
-        if line.len() > MAX_LINE || self.read::<Bare>(line, timestamp_ms).is_none() {
+        if line.len() > MAX_LINE || self.read_bare(line, timestamp_ms).is_none() {
             self.unreadable();
         }
     }
@@ -91,7 +94,17 @@ impl Reducer {
     pub fn quoted(&mut self, text: &[u8], timestamp_ms: Option<i64>) -> bool {
         self.hash_enough(&[]);
         // The longest line that decodes has 24 quotes; the bound only keeps what is longer from being looked at.
-        text.len() <= MAX_LINE + 32 && self.read::<Quoted>(text, timestamp_ms).is_some()
+        text.len() <= MAX_LINE + 32 && self.read_quoted(text, timestamp_ms).is_some()
+    }
+
+    fn read_quoted(&mut self, text: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
+        let scanned = scan_next(text, &mut self.quoted)?;
+        self.read(&scanned, timestamp_ms)
+    }
+
+    fn read_bare(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
+        let scanned = scan_next(line, &mut self.bare)?;
+        self.read(&scanned, timestamp_ms)
     }
 
     /// What is no line of the format.
@@ -116,8 +129,7 @@ impl Reducer {
     }
 
     #[inline(always)]
-    fn read<S: Spelling>(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
-        let scanned = scan::<S>(line)?;
+    fn read(&mut self, scanned: &Scanned<'_>, timestamp_ms: Option<i64>) -> Option<()> {
         let retimed = timestamp_ms.is_some_and(|ms| i64::try_from(scanned.t_us / 1000) != Ok(ms));
         match scanned.body {
             Body::Full {
@@ -127,7 +139,7 @@ impl Reducer {
             } => {
                 let length = decoded_len(payload).filter(|length| *length <= MAX_PAYLOAD)?;
                 let node = self.reduced.next()?;
-                node.set_numbers(&scanned, u16::try_from(length).ok()?, retimed);
+                node.set_numbers(scanned, u16::try_from(length).ok()?, retimed);
                 let blocks = room(&mut self.blocks, self.used, payload_blocks(length))?;
                 fill_payload_blocks(blocks, length, |to, space| {
                     decode_into(payload, length, space)?;
@@ -141,7 +153,7 @@ impl Reducer {
                 digest,
             } => {
                 let node = self.reduced.next()?;
-                node.set_numbers(&scanned, u16::try_from(len).ok()?, retimed);
+                node.set_numbers(scanned, u16::try_from(len).ok()?, retimed);
                 node.set_withheld();
                 node.previous = decode_32(previous)?;
                 node.digest = decode_32(digest)?;
