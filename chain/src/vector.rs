@@ -13,15 +13,17 @@ use std::arch::x86_64::{
     __m128i, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16,
     _mm_cvtsi128_si64, _mm_extract_epi64, _mm_loadu_si128, _mm_prefetch, _mm_set_epi32,
     _mm_set_epi64x, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32,
-    _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128, _mm256_add_epi8, _mm256_and_si256,
-    _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_testz_si256,
+    _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_srli_si128, _mm_storeu_si128, _mm256_add_epi8,
+    _mm256_and_si256, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_or_si256, _mm256_permutevar8x32_epi32,
+    _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi16,
+    _mm256_srli_epi32, _mm256_storeu_si256, _mm256_sub_epi8, _mm256_subs_epu8, _mm256_testz_si256,
 };
 
 use crate::{
+    base64::last_letters,
     digest::{Hash, Link, TAG_LINK},
     sha::{Block, K, START},
 };
@@ -55,6 +57,21 @@ impl ShaNi {
         // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
         unsafe { link_pair(one, two) }
     }
+
+    /// Hashes a padded payload, and a link with its digest in place of the one that it names.
+    pub(crate) fn record(self, payload: &[Block], link: &Link<'_>) -> Hash {
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
+        unsafe { record(payload, link) }
+    }
+}
+
+/// A text of ASCII; `None` when another letter is in it. `String::from_utf8` looks at the letters more slowly.
+pub(crate) fn ascii(letters: Vec<u8>) -> Option<String> {
+    if !letters.is_ascii() {
+        return None;
+    }
+    // SAFETY: what is ASCII is UTF-8.
+    Some(unsafe { String::from_utf8_unchecked(letters) })
 }
 
 /// Asks for what will be needed soon. Changes nothing but the time that it takes.
@@ -167,6 +184,27 @@ fn link_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
     [digest(a), digest(b)]
 }
 
+#[target_feature(enable = "sha,avx")]
+fn record(payload: &[Block], link: &Link<'_>) -> Hash {
+    // A link's first twelve rounds know nothing of the digest: they are done beside the payload's, for nothing.
+    let [[tag, previous_low, previous_high, _], [_, rest @ ..]] = link_words(link);
+    let mut after = start();
+    let mut w = [tag, previous_low, previous_high, tag];
+    for group in 0..3 {
+        w = turn(w, group, &mut after);
+    }
+    let mut state = start();
+    for block in payload {
+        state = one_block(state, block);
+    }
+    let [d0, d1] = halves(&digest(state));
+    let [_, tag, previous_low, previous_high] = w;
+    let w = turn([d0, tag, previous_low, previous_high], 3, &mut after);
+    let first = add(scheduled_rounds(w, after), start());
+    let [numbers, letters, size] = rest;
+    digest(one_block_of(first, [d1, numbers, letters, size]))
+}
+
 /// The two blocks that `digest::link_blocks` spells.
 #[inline]
 #[target_feature(enable = "sha,avx")]
@@ -217,16 +255,28 @@ fn halves(hash: &Hash) -> [__m128i; 2] {
 
 #[inline]
 #[target_feature(enable = "sha,avx")]
-fn one_block(mut state: State, block: &Block) -> State {
-    let before = state;
-    let mut w = words(block);
+fn one_block(state: State, block: &Block) -> State {
+    one_block_of(state, words(block))
+}
+
+#[inline]
+#[target_feature(enable = "sha,avx")]
+fn one_block_of(before: State, mut w: [__m128i; 4]) -> State {
+    let mut state = before;
     for group in 0..4 {
         w = turn(w, group, &mut state);
     }
+    add(scheduled_rounds(w, state), before)
+}
+
+/// The last 48 rounds, whose words follow from the first 16.
+#[inline]
+#[target_feature(enable = "sha,avx")]
+fn scheduled_rounds(mut w: [__m128i; 4], mut state: State) -> State {
     for group in 4..16 {
         w = turn(schedule(w), group, &mut state);
     }
-    add(state, before)
+    state
 }
 
 /// Four rounds with the words in front, which then go to the end.
@@ -338,6 +388,13 @@ impl Avx2 {
         // SAFETY: an `Avx2` exists only where the processor has AVX2.
         unsafe { decode(text, pads, space) }
     }
+
+    /// Appends the letters of `bytes`.
+    #[inline]
+    pub(crate) fn encode(self, bytes: &[u8], text: &mut Vec<u8>) {
+        // SAFETY: an `Avx2` exists only where the processor has AVX2.
+        unsafe { encode(bytes, text) }
+    }
 }
 
 #[target_feature(enable = "avx2")]
@@ -426,6 +483,96 @@ fn decode(text: &[u8], pads: usize, space: &mut [u8]) -> Option<()> {
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn encode(bytes: &[u8], text: &mut Vec<u8>) {
+    let triples = bytes.len() / 3;
+    text.reserve(triples * 4 + 32);
+    let (whole, rest) = bytes.split_at(triples * 3);
+    let begin = text.len();
+    // SAFETY: whole 32 bytes are stored, the first of them at one of the `triples * 4` places for which 32 more were
+    // reserved, or right behind the text. What the new length covers was stored to: 32 letters of each chunk, the
+    // last ones up to the last triple.
+    unsafe {
+        let to = text.as_mut_ptr().add(begin);
+        for (place, chunk) in whole.as_chunks::<24>().0.iter().enumerate() {
+            _mm256_storeu_si256(to.add(place * 32).cast(), quads(chunk));
+        }
+        // The last triples are spelled again where some of them were spelled already.
+        match whole.last_chunk() {
+            Some(last) => _mm256_storeu_si256(to.add(triples * 4 - 32).cast(), quads(last)),
+            None => _mm256_storeu_si256(to.cast(), few_quads(bytes)),
+        }
+        text.set_len(begin + triples * 4);
+    }
+    if let Some(last) = last_letters(rest) {
+        text.extend_from_slice(&last);
+    }
+}
+
+/// 32 letters of fewer than 24 bytes and zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn few_quads(bytes: &[u8]) -> __m256i {
+    // A salt. What is copied in pieces cannot be loaded whole before all of them have left the processor's queue.
+    if let Ok(salt) = bytes.try_into() {
+        let low = load_half(salt);
+        return quads_of(low, _mm_srli_si128::<8>(low));
+    }
+    let mut chunk = [0; 24];
+    for (to, byte) in chunk.iter_mut().zip(bytes) {
+        *to = *byte;
+    }
+    quads(&chunk)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads(bytes: &[u8; 24]) -> __m256i {
+    let [low @ .., _, _, _, _, _, _, _, _] = bytes;
+    let [_, _, _, _, _, _, _, _, high @ ..] = bytes;
+    quads_of(load_half(low), load_half(high))
+}
+
+/// 32 letters of 24 bytes, of which both halves hold the eight in the middle.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads_of(low: __m128i, high: __m128i) -> __m256i {
+    // Each three bytes become a number of 24 bits. The upper half's begin with its fifth byte.
+    let order = _mm256_set_m128i(
+        load_half(&[
+            6, 5, 4, FREE, 9, 8, 7, FREE, 12, 11, 10, FREE, 15, 14, 13, FREE,
+        ]),
+        load_half(&[2, 1, 0, FREE, 5, 4, 3, FREE, 8, 7, 6, FREE, 11, 10, 9, FREE]),
+    );
+    let triples = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), order);
+    // Its highest six bits are the first letter, in the lowest byte.
+    let masked = |moved, mask| _mm256_and_si256(moved, _mm256_set1_epi32(mask));
+    let first = _mm256_srli_epi32(triples, 18);
+    let second = masked(_mm256_srli_epi32(triples, 4), 0x3f00);
+    let third = masked(_mm256_slli_epi32(triples, 10), 0x3f_0000);
+    let fourth = masked(_mm256_slli_epi32(triples, 24), 0x3f00_0000);
+    let values = _mm256_or_si256(
+        _mm256_or_si256(first, second),
+        _mm256_or_si256(third, fourth),
+    );
+    // Values from 52 on have a shift of their own each; 0 to 25 and 26 to 51 are told apart.
+    let late = _mm256_subs_epu8(values, _mm256_set1_epi8(51));
+    let small = _mm256_cmpgt_epi8(values, _mm256_set1_epi8(25));
+    let shift = _mm256_shuffle_epi8(both(LETTER), _mm256_sub_epi8(late, small));
+    _mm256_add_epi8(values, shift)
+}
+
+/// What turns a value into its letter: capitals, small letters, ten digits, `+` and `/`.
+const LETTER: [u8; 16] = {
+    let mut shift = [b'0'.wrapping_sub(52); 16];
+    let [capital, small, .., plus, slash, _, _] = &mut shift;
+    *capital = b'A';
+    *small = b'a' - 26;
+    *plus = b'+'.wrapping_sub(62);
+    *slash = b'/'.wrapping_sub(63);
+    shift
+};
+
 /// By the low half of a letter: the classes of high halves with which it is no letter of the alphabet.
 const WRONG: [u8; 16] = {
     let mut wrong = [0; 16];
@@ -448,6 +595,9 @@ const CLASS: [u8; 16] = [16, 16, 1, 2, 4, 8, 4, 8, 16, 16, 16, 16, 16, 16, 16, 1
 #[rustfmt::skip]
 const SHIFT: [i8; 16] = [0, 63 - 0x2f, 62 - 0x2b, 52 - 0x30, -65, -65, 26 - 97, 26 - 97, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Where a byte is moved from that becomes zero.
+const FREE: u8 = 0x80;
+
 /// 24 bytes of 32 letters, then zeros. What is no letter leaves a bit in `bad`.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -464,7 +614,6 @@ fn triples(letters: __m256i, bad: &mut __m256i) -> __m256i {
     // Neighbours are joined twice: 6 bits to 12, 12 to 24.
     let pairs = _mm256_maddubs_epi16(values, _mm256_set1_epi16(0x0140));
     let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_1000));
-    const FREE: u8 = 0x80;
     let order = [
         2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, FREE, FREE, FREE, FREE,
     ];
