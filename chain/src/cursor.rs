@@ -12,6 +12,24 @@ const POWERS: [u64; 9] = [
     100_000_000,
 ];
 
+/// The number whose digits are the last `digits` (1 to 8) of these bytes. What stands before them may be anything.
+#[inline(always)]
+pub(crate) fn number_of(bytes: [u8; 8], digits: usize) -> u64 {
+    let values = u64::from_le_bytes(bytes) ^ 0x3030_3030_3030_3030;
+    let others = 64u32.saturating_sub(8 * digits as u32);
+    joined(values.checked_shr(others).unwrap_or(0) << others)
+}
+
+/// Eight digits as one number, the first of them in the lowest byte. Neighbours are joined: tens, hundreds, ten
+/// thousands.
+#[inline(always)]
+fn joined(digits: u64) -> u64 {
+    let mut number = digits;
+    number = (number & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8;
+    number = (number & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
+    (number & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32
+}
+
 /// What is left to read.
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
@@ -59,6 +77,13 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
+    /// A decimal number and the number of its digits.
+    pub(crate) fn counted_decimal(&mut self, max: u64) -> Option<(u64, usize)> {
+        let before = self.0.len();
+        let value = self.decimal(max)?;
+        Some((value, before - self.0.len()))
+    }
+
     /// A decimal number in its only spelling: no sign, no leading zero, at most `max`.
     #[inline(always)]
     pub(crate) fn decimal(&mut self, max: u64) -> Option<u64> {
@@ -101,11 +126,8 @@ impl<'a> Cursor<'a> {
         let values = chunk ^ 0x3030_3030_3030_3030;
         let wrong = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
         let digits = (wrong.trailing_zeros() / 8) as usize;
-        // Zeros before the digits, then neighbours are joined: tens, hundreds, ten thousands.
-        let mut number = values.checked_shl(64 - 8 * digits as u32).unwrap_or(0);
-        number = (number & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8;
-        number = (number & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
-        number = (number & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32;
+        // Zeros before the digits.
+        let number = joined(values.checked_shl(64 - 8 * digits as u32).unwrap_or(0));
         (digits, number)
     }
 

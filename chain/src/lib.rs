@@ -20,6 +20,7 @@ mod roll;
 mod scan;
 mod sealer;
 mod sha;
+mod shape;
 mod tlv;
 #[cfg(target_arch = "x86_64")]
 mod vector;

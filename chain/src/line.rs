@@ -195,15 +195,15 @@ impl Record {
                 payload,
             ),
             Content::Withheld { len, digest } => {
-                let mut text = String::with_capacity(240);
+                let mut text = Vec::with_capacity(240);
                 push_record(&mut text, self.seq, self.t_us, self.kind, self.session);
                 encode(&self.previous, &mut text);
-                text.push_str("\",\"l\":");
+                text.extend_from_slice(b"\",\"l\":");
                 push_decimal(&mut text, u64::from(*len));
-                text.push_str(",\"w\":\"");
+                text.extend_from_slice(b",\"w\":\"");
                 encode(digest, &mut text);
-                text.push_str("\"}");
-                text
+                text.extend_from_slice(b"\"}");
+                spelled(text)
             }
         }
     }
@@ -219,76 +219,91 @@ pub(crate) fn full_line(
     salt: &[u8; 16],
     payload: &[u8],
 ) -> String {
-    let mut text = String::with_capacity(200 + payload.len().div_ceil(3) * 4);
+    let mut text = Vec::with_capacity(200 + payload.len().div_ceil(3) * 4);
     push_record(&mut text, seq, t_us, kind, session);
     encode(previous, &mut text);
-    text.push_str("\",\"z\":\"");
+    text.extend_from_slice(b"\",\"z\":\"");
     encode(salt, &mut text);
-    text.push_str("\",\"d\":\"");
+    text.extend_from_slice(b"\",\"d\":\"");
     encode(payload, &mut text);
-    text.push_str("\"}");
-    text
+    text.extend_from_slice(b"\"}");
+    spelled(text)
 }
 
-fn push_record(text: &mut String, seq: u64, t_us: u64, kind: Kind, session: u32) {
-    text.push_str("{\"v\":1,\"s\":");
+/// The text of these letters: ASCII, all of them.
+fn spelled(text: Vec<u8>) -> String {
+    #[cfg(target_arch = "x86_64")]
+    let text = crate::vector::ascii(text);
+    #[cfg(not(target_arch = "x86_64"))]
+    let text = String::from_utf8(text).ok();
+    text.unwrap_or_default()
+}
+
+fn push_record(text: &mut Vec<u8>, seq: u64, t_us: u64, kind: Kind, session: u32) {
+    text.extend_from_slice(b"{\"v\":1,\"s\":");
     push_decimal(text, seq);
     push_common(text, t_us, kind, session);
-    text.push_str(",\"p\":\"");
+    text.extend_from_slice(b",\"p\":\"");
 }
 
-/// The numbers below 100 in two digits.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut number = 0;
-    while number < 100 {
-        #[allow(clippy::indexing_slicing)]
-        {
-            pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-        }
-        number += 1;
-    }
-    pairs
-};
-
-fn push_decimal(text: &mut String, value: u64) {
-    let mut digits = [b'0'; 20];
-    let mut rest = value;
-    for pair in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
-        *pair = PAIRS
-            .get((rest % 100) as usize)
-            .copied()
-            .unwrap_or_default();
-        rest /= 100;
-        if rest == 0 {
-            break;
-        }
-    }
-    let used = value.checked_ilog10().map_or(1, |log| log as usize + 1);
-    let (_, digits) = digits.split_at(20 - used);
-    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
-}
-
-fn push_common(text: &mut String, t_us: u64, kind: Kind, session: u32) {
-    text.push_str(",\"t\":");
+fn push_common(text: &mut Vec<u8>, t_us: u64, kind: Kind, session: u32) {
+    text.extend_from_slice(b",\"t\":");
     push_decimal(text, t_us);
-    text.push_str(",\"k\":\"");
-    text.push(kind.letter());
-    text.push_str("\",\"n\":");
+    text.extend_from_slice(&[b',', b'"', b'k', b'"', b':', b'"', kind.byte()]);
+    text.extend_from_slice(b"\",\"n\":");
     push_decimal(text, u64::from(session));
+}
+
+/// Numbers below this have at most eight digits.
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+fn push_decimal(text: &mut Vec<u8>, value: u64) {
+    let (high, low) = (value / EIGHT_DIGITS, value % EIGHT_DIGITS);
+    if high == 0 {
+        return push_first_digits(text, low);
+    }
+    if high < EIGHT_DIGITS {
+        push_first_digits(text, high);
+    } else {
+        push_first_digits(text, high / EIGHT_DIGITS);
+        text.extend_from_slice(&eight_digits(high % EIGHT_DIGITS).to_le_bytes());
+    }
+    text.extend_from_slice(&eight_digits(low).to_le_bytes());
+}
+
+/// A number below [`EIGHT_DIGITS`] without zeros in front.
+fn push_first_digits(text: &mut Vec<u8>, value: u64) {
+    let digits = eight_digits(value);
+    let zeros = ((digits ^ DIGITS) | 1 << 56).trailing_zeros() / 8;
+    let end = text.len() + 8 - zeros as usize;
+    text.extend_from_slice(&(digits >> (8 * zeros)).to_le_bytes());
+    text.truncate(end);
+}
+
+/// `0` eight times.
+const DIGITS: u64 = 0x3030_3030_3030_3030;
+
+/// Eight digits of a number below [`EIGHT_DIGITS`], the first in the lowest byte. It is halved three times: into ten
+/// thousands, hundreds, tens; quotients are products with a rounded inverse.
+fn eight_digits(value: u64) -> u64 {
+    let halves = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((halves * 5243) >> 19) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | ((halves - hundreds * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((pairs - tens * 10) << 8) | DIGITS
 }
 
 /// The line of a frame that was spooled and never sealed. `n` counts from 0 in the spool's tail.
 /// Payloads longer than [`MAX_PAYLOAD`] have to be cut by the caller: no verifier reads them.
 pub fn unsealed_line(n: u64, t_us: u64, kind: Kind, session: u32, payload: &[u8]) -> String {
-    let mut text = String::with_capacity(80 + payload.len() * 4 / 3);
-    text.push_str("{\"v\":1,\"u\":");
+    let mut text = Vec::with_capacity(80 + payload.len().div_ceil(3) * 4);
+    text.extend_from_slice(b"{\"v\":1,\"u\":");
     push_decimal(&mut text, n);
     push_common(&mut text, t_us, kind, session);
-    text.push_str(",\"d\":\"");
+    text.extend_from_slice(b",\"d\":\"");
     encode(payload, &mut text);
-    text.push_str("\"}");
-    text
+    text.extend_from_slice(b"\"}");
+    spelled(text)
 }
 
 /// The withheld twin of a line; `None` for what can never be withheld.
@@ -398,11 +413,27 @@ mod tests {
                 power.saturating_mul(9),
                 u64::MAX,
             ] {
-                let mut text = String::new();
+                let mut text = Vec::new();
                 push_decimal(&mut text, number);
-                assert_eq!(text, number.to_string());
+                assert_eq!(spelled(text), number.to_string());
             }
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_is_ascii_is_a_text_and_nothing_else_is() {
+        for length in 0..100 {
+            for byte in 0..=255 {
+                let mut letters = vec![b'x'; length];
+                if let Some(last) = letters.last_mut() {
+                    *last = byte;
+                }
+                let expected = String::from_utf8(letters.clone()).ok();
+                assert_eq!(crate::vector::ascii(letters), expected);
+            }
+        }
+        assert_eq!(crate::vector::ascii("\u{e9}".into()), None);
     }
 
     #[test]

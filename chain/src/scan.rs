@@ -7,9 +7,11 @@ use crate::{
     cursor::Cursor,
     kind::Kind,
     line::{MAX_NUMBER, MAX_PAYLOAD},
+    shape::Shape,
 };
 
 /// A line taken apart, its byte strings still in Base64.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Scanned<'a> {
     /// `s` or `u`.
     pub(crate) number: u64,
@@ -20,6 +22,7 @@ pub(crate) struct Scanned<'a> {
 }
 
 /// What the three forms of a line hold. The texts may be anything: decoding them is the last check.
+#[derive(Debug, PartialEq)]
 pub(crate) enum Body<'a> {
     Full {
         previous: &'a [u8; 44],
@@ -90,11 +93,41 @@ spelling!(
     "\\\""
 );
 
-/// Takes a line apart. Its length is the caller's to bound. Inlined: what it gives is read at once, and would only just
-/// have been written.
-#[inline(always)]
+/// A line up to its session.
+pub(crate) struct Front {
+    pub(crate) sealed: bool,
+    pub(crate) number: u64,
+    pub(crate) t_us: u64,
+    pub(crate) kind: Kind,
+    pub(crate) session: u32,
+}
+
+/// Takes a line apart. Its length is the caller's to bound.
 pub(crate) fn scan<S: Spelling>(line: &[u8]) -> Option<Scanned<'_>> {
     let mut c = Cursor(line);
+    let (front, _) = read_front::<S>(&mut c)?;
+    read_body::<S>(&front, c)
+}
+
+/// [`scan`] for a line of many. Inlined: what it gives is read at once, and would only just have been written.
+#[inline(always)]
+pub(crate) fn scan_next<'a, S: Spelling>(
+    line: &'a [u8],
+    shape: &mut Shape<S>,
+) -> Option<Scanned<'a>> {
+    if let Some((front, c)) = shape.read(line) {
+        return read_body::<S>(&front, c);
+    }
+    let mut c = Cursor(line);
+    let (front, digits) = read_front::<S>(&mut c)?;
+    if front.sealed {
+        shape.learn(digits);
+    }
+    read_body::<S>(&front, c)
+}
+
+/// Gives how many digits the three numbers have, besides.
+fn read_front<S: Spelling>(c: &mut Cursor<'_>) -> Option<(Front, [usize; 3])> {
     c.literal(S::OPEN)?;
     let sealed = match c.u8()? {
         b's' => true,
@@ -102,14 +135,26 @@ pub(crate) fn scan<S: Spelling>(line: &[u8]) -> Option<Scanned<'_>> {
         _ => return None,
     };
     c.literal(S::NUMBER)?;
-    let number = c.decimal(MAX_NUMBER)?;
+    let (number, number_digits) = c.counted_decimal(MAX_NUMBER)?;
     c.literal(S::TIME)?;
-    let t_us = c.decimal(MAX_NUMBER)?;
+    let (t_us, time_digits) = c.counted_decimal(MAX_NUMBER)?;
     c.literal(S::KIND)?;
     let kind = Kind::from_byte(c.u8()?)?;
     c.literal(S::SESSION)?;
-    let session = u32::try_from(c.decimal(u64::from(u32::MAX))?).ok()?;
-    let body = if sealed {
+    let (session, session_digits) = c.counted_decimal(u64::from(u32::MAX))?;
+    let front = Front {
+        sealed,
+        number,
+        t_us,
+        kind,
+        session: u32::try_from(session).ok()?,
+    };
+    Some((front, [number_digits, time_digits, session_digits]))
+}
+
+#[inline(always)]
+fn read_body<'a, S: Spelling>(front: &Front, mut c: Cursor<'a>) -> Option<Scanned<'a>> {
+    let body = if front.sealed {
         sealed_body::<S>(&mut c)?
     } else {
         c.literal(S::FRAME)?;
@@ -118,10 +163,10 @@ pub(crate) fn scan<S: Spelling>(line: &[u8]) -> Option<Scanned<'_>> {
         }
     };
     let scanned = Scanned {
-        number,
-        t_us,
-        kind,
-        session,
+        number: front.number,
+        t_us: front.t_us,
+        kind: front.kind,
+        session: front.session,
         body,
     };
     is_possible(&scanned).then_some(scanned)
@@ -162,8 +207,14 @@ fn is_possible(scanned: &Scanned<'_>) -> bool {
         Body::Withheld { previous, .. } => (previous, false),
     };
     let genesis = scanned.kind == Kind::Genesis;
-    if genesis != (scanned.number == 0) || genesis != (*previous == ZEROS) {
+    if genesis != (scanned.number == 0) || genesis != is_zeros(previous) {
         return false;
     }
     !scanned.kind.is_structural() || (scanned.session == 0 && full)
+}
+
+/// Most heads are told from it by their first letters.
+#[inline(always)]
+fn is_zeros(head: &[u8; 44]) -> bool {
+    head.first_chunk::<8>() == ZEROS.first_chunk() && head == ZEROS
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     checkpoint::{CheckpointBody, Closing, Counts, SealReason, sign},
-    digest::{Hash, link_hash, payload_digest},
+    digest::{Hash, Link, record_hash},
     genesis::{EpochPolicy, Genesis, GenesisError, SignedGenesis},
     key::EpochKey,
     kind::Kind,
@@ -255,8 +255,16 @@ impl Sealer {
         let t_us = self.next_time(t_us)?;
         let previous = self.head.hash;
         let len = u32::try_from(payload.len()).map_err(|_| SealError::OutOfRange)?;
-        let digest = payload_digest(&salt, payload);
-        let hash = link_hash(&previous, &digest, seq, t_us, kind, session, len);
+        let link = Link {
+            previous: &previous,
+            digest: &[0; 32],
+            seq,
+            t_us,
+            kind,
+            session,
+            len,
+        };
+        let hash = record_hash(&salt, payload, &link);
         let epoch = self.head.epoch;
         self.head = Head { seq, hash, epoch };
         self.t_us = t_us;

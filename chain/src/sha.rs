@@ -34,15 +34,18 @@ pub(crate) const K: [u32; 64] = [
     0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
 ];
 
-/// Hashes padded messages. `put` gets the place of each in the list and its hash, in no particular order.
+/// Hashes padded messages. `put` gets the place of each in the list and its hash, in no particular order. `soon` is
+/// what will be read next: hashing leaves the memory idle, so that it can be fetched meanwhile.
 pub(crate) fn hash_each<'a>(
     messages: impl Iterator<Item = &'a [Block]>,
+    soon: &[u8],
     put: impl FnMut(usize, Hash),
 ) {
     #[cfg(target_arch = "x86_64")]
     if let Some(instructions) = crate::vector::ShaNi::detect() {
-        return instructions.each(messages, put);
+        return instructions.each(messages, soon, put);
     }
+    let _ = soon;
     hash_each_portably(messages, put);
 }
 
@@ -86,7 +89,7 @@ mod tests {
         if portably {
             hash_each_portably(list, put);
         } else {
-            hash_each(list, put);
+            hash_each(list, &[], put);
         }
         hashes
     }

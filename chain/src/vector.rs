@@ -13,15 +13,17 @@ use std::arch::x86_64::{
     __m128i, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16,
     _mm_cvtsi128_si64, _mm_extract_epi64, _mm_loadu_si128, _mm_prefetch, _mm_set_epi32,
     _mm_set_epi64x, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32,
-    _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128, _mm256_add_epi8, _mm256_and_si256,
-    _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_testz_si256,
+    _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_srli_si128, _mm_storeu_si128, _mm256_add_epi8,
+    _mm256_and_si256, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_or_si256, _mm256_permutevar8x32_epi32,
+    _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi16,
+    _mm256_srli_epi32, _mm256_storeu_si256, _mm256_sub_epi8, _mm256_subs_epu8, _mm256_testz_si256,
 };
 
 use crate::{
+    base64::last_letters,
     digest::{Hash, Link, TAG_LINK},
     sha::{Block, K, START},
 };
@@ -33,29 +35,43 @@ pub(crate) struct ShaNi(());
 impl ShaNi {
     /// Asks the processor; the answer is kept by the standard library.
     pub(crate) fn detect() -> Option<ShaNi> {
-        let there = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("sse4.1")
-            && is_x86_feature_detected!("ssse3");
+        let there = is_x86_feature_detected!("sha") && is_x86_feature_detected!("avx");
         there.then_some(ShaNi(()))
     }
 
     /// Hashes padded messages, any number of blocks each. `put` gets the place of each in the list and its hash,
-    /// in no particular order.
+    /// in no particular order. `soon` is asked for meanwhile.
     pub(crate) fn each<'a>(
         self,
         messages: impl Iterator<Item = &'a [Block]>,
+        soon: &[u8],
         put: impl FnMut(usize, Hash),
     ) {
-        // SAFETY: a `ShaNi` exists only where the processor has sha, sse4.1 and ssse3; sse2 belongs to x86-64.
-        unsafe { each(messages, put) }
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
+        unsafe { each(messages, soon, put) }
     }
 
     /// Hashes two links side by side. Their words go straight into registers.
     #[inline]
     pub(crate) fn link_pair(self, one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
-        // SAFETY: a `ShaNi` exists only where the processor has sha, sse4.1 and ssse3; sse2 belongs to x86-64.
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
         unsafe { link_pair(one, two) }
     }
+
+    /// Hashes a padded payload, and a link with its digest in place of the one that it names.
+    pub(crate) fn record(self, payload: &[Block], link: &Link<'_>) -> Hash {
+        // SAFETY: a `ShaNi` exists only where the processor has sha and avx.
+        unsafe { record(payload, link) }
+    }
+}
+
+/// A text of ASCII; `None` when another letter is in it. `String::from_utf8` looks at the letters more slowly.
+pub(crate) fn ascii(letters: Vec<u8>) -> Option<String> {
+    if !letters.is_ascii() {
+        return None;
+    }
+    // SAFETY: what is ASCII is UTF-8.
+    Some(unsafe { String::from_utf8_unchecked(letters) })
 }
 
 /// Asks for what will be needed soon. Changes nothing but the time that it takes.
@@ -65,7 +81,9 @@ pub(crate) fn prefetch<T>(value: &T) {
     // SAFETY: a prefetch reads and writes nothing, wherever it points; both ends lie in the value.
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(first);
-        _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(size_of::<T>().saturating_sub(1)));
+        if size_of::<T>() > 64 {
+            _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(size_of::<T>() - 1));
+        }
     }
 }
 
@@ -83,8 +101,12 @@ struct Lane<'a> {
     state: State,
 }
 
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usize, Hash)) {
+#[target_feature(enable = "sha,avx")]
+fn each<'a>(
+    messages: impl Iterator<Item = &'a [Block]>,
+    mut soon: &[u8],
+    mut put: impl FnMut(usize, Hash),
+) {
     let mut waiting = messages.enumerate();
     let mut begin = || {
         waiting.next().map(|(place, left)| Lane {
@@ -105,7 +127,10 @@ fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usi
         };
         let count = a.left.len().min(b.left.len());
         let ((ours, a_left), (theirs, b_left)) = (a.left.split_at(count), b.left.split_at(count));
-        (a.state, b.state) = paired(a.state, b.state, ours, theirs);
+        for (our, their) in ours.iter().zip(theirs) {
+            soon = ask_for(soon);
+            (a.state, b.state) = two_blocks((a.state, b.state), words(our), words(their));
+        }
         (a.left, b.left) = (a_left, b_left);
         if b.left.is_empty() {
             put(b.place, digest(b.state));
@@ -118,18 +143,22 @@ fn each<'a>(messages: impl Iterator<Item = &'a [Block]>, mut put: impl FnMut(usi
     }
 }
 
+/// Asks for what will be read while two blocks are hashed, and gives what lies behind it. Base64 is a third longer than
+/// what it spells, and some is around it.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn paired(mut a: State, mut b: State, ours: &[Block], theirs: &[Block]) -> (State, State) {
-    for (our, their) in ours.iter().zip(theirs) {
-        (a, b) = two_blocks((a, b), words(our), words(their));
+fn ask_for(soon: &[u8]) -> &[u8] {
+    let Some((lines, behind)) = soon.split_first_chunk::<192>() else {
+        return &[];
+    };
+    for line in lines.as_chunks::<64>().0 {
+        prefetch(line);
     }
-    (a, b)
+    behind
 }
 
 /// One block of each.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn two_blocks(
     (mut a, mut b): (State, State),
     mut v: [__m128i; 4],
@@ -147,7 +176,7 @@ fn two_blocks(
     (add(a, a_before), add(b, b_before))
 }
 
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn link_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
     let ([a_first, a_second], [b_first, b_second]) = (link_words(one), link_words(two));
     let states = two_blocks((start(), start()), a_first, b_first);
@@ -155,9 +184,30 @@ fn link_pair(one: &Link<'_>, two: &Link<'_>) -> [Hash; 2] {
     [digest(a), digest(b)]
 }
 
+#[target_feature(enable = "sha,avx")]
+fn record(payload: &[Block], link: &Link<'_>) -> Hash {
+    // A link's first twelve rounds know nothing of the digest: they are done beside the payload's, for nothing.
+    let [[tag, previous_low, previous_high, _], [_, rest @ ..]] = link_words(link);
+    let mut after = start();
+    let mut w = [tag, previous_low, previous_high, tag];
+    for group in 0..3 {
+        w = turn(w, group, &mut after);
+    }
+    let mut state = start();
+    for block in payload {
+        state = one_block(state, block);
+    }
+    let [d0, d1] = halves(&digest(state));
+    let [_, tag, previous_low, previous_high] = w;
+    let w = turn([d0, tag, previous_low, previous_high], 3, &mut after);
+    let first = add(scheduled_rounds(w, after), start());
+    let [numbers, letters, size] = rest;
+    digest(one_block_of(first, [d1, numbers, letters, size]))
+}
+
 /// The two blocks that `digest::link_blocks` spells.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn link_words(link: &Link<'_>) -> [[__m128i; 4]; 2] {
     let [p0, p1] = halves(link.previous);
     let [d0, d1] = halves(link.digest);
@@ -177,21 +227,21 @@ fn link_words(link: &Link<'_>) -> [[__m128i; 4]; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn four([a, b, c, d]: [u32; 4]) -> __m128i {
     _mm_set_epi32(d as i32, c as i32, b as i32, a as i32)
 }
 
 /// 16 bytes as four words.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn bytes(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: there are 16 bytes to load, at any alignment.
     swap(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn halves(hash: &Hash) -> [__m128i; 2] {
     let from = hash.as_ptr().cast::<__m128i>();
     // SAFETY: a hash has 32 bytes, so two unaligned loads of 16 bytes stay inside it.
@@ -204,22 +254,34 @@ fn halves(hash: &Hash) -> [__m128i; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn one_block(mut state: State, block: &Block) -> State {
-    let before = state;
-    let mut w = words(block);
+#[target_feature(enable = "sha,avx")]
+fn one_block(state: State, block: &Block) -> State {
+    one_block_of(state, words(block))
+}
+
+#[inline]
+#[target_feature(enable = "sha,avx")]
+fn one_block_of(before: State, mut w: [__m128i; 4]) -> State {
+    let mut state = before;
     for group in 0..4 {
         w = turn(w, group, &mut state);
     }
+    add(scheduled_rounds(w, state), before)
+}
+
+/// The last 48 rounds, whose words follow from the first 16.
+#[inline]
+#[target_feature(enable = "sha,avx")]
+fn scheduled_rounds(mut w: [__m128i; 4], mut state: State) -> State {
     for group in 4..16 {
         w = turn(schedule(w), group, &mut state);
     }
-    add(state, before)
+    state
 }
 
 /// Four rounds with the words in front, which then go to the end.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn turn([w0, w1, w2, w3]: [__m128i; 4], group: usize, state: &mut State) -> [__m128i; 4] {
     let [k0, k1, k2, k3] = K.as_chunks::<4>().0.get(group).copied().unwrap_or_default();
     let k = _mm_set_epi32(k3 as i32, k2 as i32, k1 as i32, k0 as i32);
@@ -232,14 +294,14 @@ fn turn([w0, w1, w2, w3]: [__m128i; 4], group: usize, state: &mut State) -> [__m
 
 /// The next four words of the message schedule take the place of the oldest.
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn schedule([w0, w1, w2, w3]: [__m128i; 4]) -> [__m128i; 4] {
     let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8(w3, w2, 4));
     [_mm_sha256msg2_epu32(sum, w3), w1, w2, w3]
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn add(one: State, two: State) -> State {
     State {
         abef: _mm_add_epi32(one.abef, two.abef),
@@ -248,7 +310,7 @@ fn add(one: State, two: State) -> State {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn start() -> State {
     let [a, b, c, d, e, f, g, h] = START.map(|word| word as i32);
     State {
@@ -259,14 +321,14 @@ fn start() -> State {
 
 /// Reverses the bytes of each word: SHA-256 is big-endian.
 #[inline]
-#[target_feature(enable = "ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn swap(words: __m128i) -> __m128i {
     let order = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
     _mm_shuffle_epi8(words, order)
 }
 
 #[inline]
-#[target_feature(enable = "ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn words(block: &Block) -> [__m128i; 4] {
     let from = block.as_ptr().cast::<__m128i>();
     // SAFETY: a block has 64 bytes, so four unaligned loads of 16 bytes stay inside it.
@@ -281,7 +343,7 @@ fn words(block: &Block) -> [__m128i; 4] {
 }
 
 #[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,avx")]
 fn digest(state: State) -> Hash {
     let feba = _mm_shuffle_epi32(state.abef, 0x1b);
     let dchg = _mm_shuffle_epi32(state.cdgh, 0xb1);
@@ -325,6 +387,13 @@ impl Avx2 {
     pub(crate) fn decode(self, text: &[u8], pads: usize, space: &mut [u8]) -> Option<()> {
         // SAFETY: an `Avx2` exists only where the processor has AVX2.
         unsafe { decode(text, pads, space) }
+    }
+
+    /// Appends the letters of `bytes`.
+    #[inline]
+    pub(crate) fn encode(self, bytes: &[u8], text: &mut Vec<u8>) {
+        // SAFETY: an `Avx2` exists only where the processor has AVX2.
+        unsafe { encode(bytes, text) }
     }
 }
 
@@ -414,6 +483,96 @@ fn decode(text: &[u8], pads: usize, space: &mut [u8]) -> Option<()> {
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn encode(bytes: &[u8], text: &mut Vec<u8>) {
+    let triples = bytes.len() / 3;
+    text.reserve(triples * 4 + 32);
+    let (whole, rest) = bytes.split_at(triples * 3);
+    let begin = text.len();
+    // SAFETY: whole 32 bytes are stored, the first of them at one of the `triples * 4` places for which 32 more were
+    // reserved, or right behind the text. What the new length covers was stored to: 32 letters of each chunk, the
+    // last ones up to the last triple.
+    unsafe {
+        let to = text.as_mut_ptr().add(begin);
+        for (place, chunk) in whole.as_chunks::<24>().0.iter().enumerate() {
+            _mm256_storeu_si256(to.add(place * 32).cast(), quads(chunk));
+        }
+        // The last triples are spelled again where some of them were spelled already.
+        match whole.last_chunk() {
+            Some(last) => _mm256_storeu_si256(to.add(triples * 4 - 32).cast(), quads(last)),
+            None => _mm256_storeu_si256(to.cast(), few_quads(bytes)),
+        }
+        text.set_len(begin + triples * 4);
+    }
+    if let Some(last) = last_letters(rest) {
+        text.extend_from_slice(&last);
+    }
+}
+
+/// 32 letters of fewer than 24 bytes and zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn few_quads(bytes: &[u8]) -> __m256i {
+    // A salt. What is copied in pieces cannot be loaded whole before all of them have left the processor's queue.
+    if let Ok(salt) = bytes.try_into() {
+        let low = load_half(salt);
+        return quads_of(low, _mm_srli_si128::<8>(low));
+    }
+    let mut chunk = [0; 24];
+    for (to, byte) in chunk.iter_mut().zip(bytes) {
+        *to = *byte;
+    }
+    quads(&chunk)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads(bytes: &[u8; 24]) -> __m256i {
+    let [low @ .., _, _, _, _, _, _, _, _] = bytes;
+    let [_, _, _, _, _, _, _, _, high @ ..] = bytes;
+    quads_of(load_half(low), load_half(high))
+}
+
+/// 32 letters of 24 bytes, of which both halves hold the eight in the middle.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads_of(low: __m128i, high: __m128i) -> __m256i {
+    // Each three bytes become a number of 24 bits. The upper half's begin with its fifth byte.
+    let order = _mm256_set_m128i(
+        load_half(&[
+            6, 5, 4, FREE, 9, 8, 7, FREE, 12, 11, 10, FREE, 15, 14, 13, FREE,
+        ]),
+        load_half(&[2, 1, 0, FREE, 5, 4, 3, FREE, 8, 7, 6, FREE, 11, 10, 9, FREE]),
+    );
+    let triples = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), order);
+    // Its highest six bits are the first letter, in the lowest byte.
+    let masked = |moved, mask| _mm256_and_si256(moved, _mm256_set1_epi32(mask));
+    let first = _mm256_srli_epi32(triples, 18);
+    let second = masked(_mm256_srli_epi32(triples, 4), 0x3f00);
+    let third = masked(_mm256_slli_epi32(triples, 10), 0x3f_0000);
+    let fourth = masked(_mm256_slli_epi32(triples, 24), 0x3f00_0000);
+    let values = _mm256_or_si256(
+        _mm256_or_si256(first, second),
+        _mm256_or_si256(third, fourth),
+    );
+    // Values from 52 on have a shift of their own each; 0 to 25 and 26 to 51 are told apart.
+    let late = _mm256_subs_epu8(values, _mm256_set1_epi8(51));
+    let small = _mm256_cmpgt_epi8(values, _mm256_set1_epi8(25));
+    let shift = _mm256_shuffle_epi8(both(LETTER), _mm256_sub_epi8(late, small));
+    _mm256_add_epi8(values, shift)
+}
+
+/// What turns a value into its letter: capitals, small letters, ten digits, `+` and `/`.
+const LETTER: [u8; 16] = {
+    let mut shift = [b'0'.wrapping_sub(52); 16];
+    let [capital, small, .., plus, slash, _, _] = &mut shift;
+    *capital = b'A';
+    *small = b'a' - 26;
+    *plus = b'+'.wrapping_sub(62);
+    *slash = b'/'.wrapping_sub(63);
+    shift
+};
+
 /// By the low half of a letter: the classes of high halves with which it is no letter of the alphabet.
 const WRONG: [u8; 16] = {
     let mut wrong = [0; 16];
@@ -436,6 +595,9 @@ const CLASS: [u8; 16] = [16, 16, 1, 2, 4, 8, 4, 8, 16, 16, 16, 16, 16, 16, 16, 1
 #[rustfmt::skip]
 const SHIFT: [i8; 16] = [0, 63 - 0x2f, 62 - 0x2b, 52 - 0x30, -65, -65, 26 - 97, 26 - 97, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Where a byte is moved from that becomes zero.
+const FREE: u8 = 0x80;
+
 /// 24 bytes of 32 letters, then zeros. What is no letter leaves a bit in `bad`.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -452,7 +614,6 @@ fn triples(letters: __m256i, bad: &mut __m256i) -> __m256i {
     // Neighbours are joined twice: 6 bits to 12, 12 to 24.
     let pairs = _mm256_maddubs_epi16(values, _mm256_set1_epi16(0x0140));
     let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_1000));
-    const FREE: u8 = 0x80;
     let order = [
         2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, FREE, FREE, FREE, FREE,
     ];

@@ -14,6 +14,8 @@ use super::{
 /// Slack on the policy's silence: a checkpoint may be this late before it is noted.
 const SILENCE_SLACK_US: u64 = 5_000_000;
 const SESSIONS: usize = 4096;
+/// So many nodes ahead what will be proven is asked for: an epoch is longer than what the near caches hold.
+const AHEAD: u64 = 16;
 
 impl Verifier {
     /// The record at this place follows the position.
@@ -65,6 +67,7 @@ impl Verifier {
                 attached: true,
                 count,
             };
+            self.store.ask_for(count + AHEAD);
             let Some(node) = self.store.at_mut(place) else {
                 break;
             };

@@ -240,6 +240,7 @@ impl<O: FnMut(&[u8], &mut Reducer)> Worker<O> {
             rest = tail.get(1..).unwrap_or_default();
             if !line.is_empty() {
                 (self.open)(line, &mut self.reducer);
+                self.reducer.hash_enough(rest);
                 after(&mut self.reducer);
             }
         }

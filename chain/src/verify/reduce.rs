@@ -11,15 +11,16 @@ use crate::{
     genesis::SignedGenesis,
     kind::Kind,
     line::{MAX_LINE, MAX_PAYLOAD},
-    scan::{Bare, Body, Quoted, Spelling, scan},
+    scan::{Bare, Body, Quoted, Scanned, scan_next},
     sha::{Block, hash_each},
+    shape::Shape,
 };
 
 use super::node::{Control, Node, Special};
 
 /// Records that are hashed together, and blocks of payload at which they are hashed at the latest.
 const TOGETHER: usize = 32;
-const ENOUGH_BLOCKS: usize = 256;
+const ENOUGH_BLOCKS: usize = 128;
 
 /// Reduced lines. Frames and unreadable lines are only counted: a short one must not cost as much as a record.
 #[derive(Default)]
@@ -70,6 +71,8 @@ pub struct Reducer {
     blocks: Vec<Block>,
     used: usize,
     pending: Vec<Pending>,
+    bare: Shape<Bare>,
+    quoted: Shape<Quoted>,
 }
 
 impl Reducer {
@@ -80,7 +83,8 @@ impl Reducer {
 
     /// One line without its newline. `timestamp_ms` is the log event's time where it is known.
     pub fn line(&mut self, line: &[u8], timestamp_ms: Option<i64>) {
-        if line.len() > MAX_LINE || self.read::<Bare>(line, timestamp_ms).is_none() {
+        self.hash_enough(&[]);
+        if line.len() > MAX_LINE || self.read_bare(line, timestamp_ms).is_none() {
             self.unreadable();
         }
     }
@@ -88,8 +92,19 @@ impl Reducer {
     /// One line as it stands in a JSON string, where only the quotes have to be escaped. When it is spelled in any
     /// other way nothing is taken and the answer is `false`: the caller opens the string and hands in the line.
     pub fn quoted(&mut self, text: &[u8], timestamp_ms: Option<i64>) -> bool {
+        self.hash_enough(&[]);
         // The longest line that decodes has 24 quotes; the bound only keeps what is longer from being looked at.
-        text.len() <= MAX_LINE + 32 && self.read::<Quoted>(text, timestamp_ms).is_some()
+        text.len() <= MAX_LINE + 32 && self.read_quoted(text, timestamp_ms).is_some()
+    }
+
+    fn read_quoted(&mut self, text: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
+        let scanned = scan_next(text, &mut self.quoted)?;
+        self.read(&scanned, timestamp_ms)
+    }
+
+    fn read_bare(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
+        let scanned = scan_next(line, &mut self.bare)?;
+        self.read(&scanned, timestamp_ms)
     }
 
     /// What is no line of the format.
@@ -99,7 +114,7 @@ impl Reducer {
 
     /// Hands over what was reduced, and takes what is left of an earlier one for its room.
     pub(super) fn finish(&mut self, mut spare: Reduced) -> Reduced {
-        self.hash();
+        self.hash(&[]);
         spare.clear();
         std::mem::replace(&mut self.reduced, spare)
     }
@@ -114,8 +129,7 @@ impl Reducer {
     }
 
     #[inline(always)]
-    fn read<S: Spelling>(&mut self, line: &[u8], timestamp_ms: Option<i64>) -> Option<()> {
-        let scanned = scan::<S>(line)?;
+    fn read(&mut self, scanned: &Scanned<'_>, timestamp_ms: Option<i64>) -> Option<()> {
         let retimed = timestamp_ms.is_some_and(|ms| i64::try_from(scanned.t_us / 1000) != Ok(ms));
         match scanned.body {
             Body::Full {
@@ -125,7 +139,7 @@ impl Reducer {
             } => {
                 let length = decoded_len(payload).filter(|length| *length <= MAX_PAYLOAD)?;
                 let node = self.reduced.next()?;
-                node.set_numbers(&scanned, u16::try_from(length).ok()?, retimed);
+                node.set_numbers(scanned, u16::try_from(length).ok()?, retimed);
                 let blocks = room(&mut self.blocks, self.used, payload_blocks(length))?;
                 fill_payload_blocks(blocks, length, |to, space| {
                     decode_into(payload, length, space)?;
@@ -139,7 +153,7 @@ impl Reducer {
                 digest,
             } => {
                 let node = self.reduced.next()?;
-                node.set_numbers(&scanned, u16::try_from(len).ok()?, retimed);
+                node.set_numbers(scanned, u16::try_from(len).ok()?, retimed);
                 node.set_withheld();
                 node.previous = decode_32(previous)?;
                 node.digest = decode_32(digest)?;
@@ -185,20 +199,25 @@ impl Reducer {
         });
         self.reduced.count += 1;
         self.used += count;
-        if self.pending.len() >= TOGETHER || self.used >= ENOUGH_BLOCKS {
-            self.hash();
-        }
         Some(())
     }
 
+    /// Hashes the records that wait once they are enough; `soon` is what will be read next.
+    #[inline]
+    pub(super) fn hash_enough(&mut self, soon: &[u8]) {
+        if self.pending.len() >= TOGETHER || self.used >= ENOUGH_BLOCKS {
+            self.hash(soon);
+        }
+    }
+
     /// Payloads first, then the links that hold their digests.
-    fn hash(&mut self) {
+    fn hash(&mut self, soon: &[u8]) {
         let (nodes, pending) = (&mut self.reduced.nodes, &self.pending);
         let payloads = pending.iter().map(|one| {
             let blocks = self.blocks.get(one.first..one.first + one.count);
             blocks.unwrap_or_default()
         });
-        hash_each(payloads, |place, digest| {
+        hash_each(payloads, soon, |place, digest| {
             let node = pending.get(place).and_then(|one| nodes.get_mut(one.node));
             if let Some(node) = node {
                 node.digest = digest;

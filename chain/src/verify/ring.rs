@@ -7,6 +7,9 @@ use super::node::Node;
 /// So many nodes ahead what will be overwritten is asked for: by then it has long left the caches.
 const AHEAD: u64 = 8;
 
+/// From so many nodes on there is room for all.
+const FEW: usize = 1024;
+
 /// The last nodes of one sort, the oldest overwritten first. The limit is the type's: dividing by a number that the
 /// compiler knows costs nothing.
 pub(super) struct Ring<const LIMIT: usize> {
@@ -59,15 +62,23 @@ impl<const LIMIT: usize> Ring<LIMIT> {
     }
 
     #[inline]
+    pub(super) fn ask_for(&self, count: u64) {
+        if let Some(node) = self.slots.get(self.slot_of(count)) {
+            prefetch(&node.seq);
+        }
+    }
+
+    #[inline]
     pub(super) fn push(&mut self, node: &Node) -> Option<Overwritten> {
         let count = self.count;
         self.count += 1;
         if self.slots.len() < LIMIT {
             let length = self.slots.len();
             if length == self.slots.capacity() {
-                // Twice as much each time, and never more than there will be.
-                let more = length.max(64).min(LIMIT - length);
-                self.slots.reserve_exact(more);
+                // Twice as much each time for a short stream, then all that there will ever be: room that nothing was
+                // written to is no memory yet, and nothing has to be moved again.
+                let more = if length < FEW { length.max(64) } else { LIMIT };
+                self.slots.reserve_exact(more.min(LIMIT - length));
             }
             self.slots.push(*node);
             return None;
@@ -90,7 +101,7 @@ impl<const LIMIT: usize> Ring<LIMIT> {
 }
 
 #[inline]
-fn prefetch(node: &Node) {
+fn prefetch<T>(node: &T) {
     #[cfg(target_arch = "x86_64")]
     crate::vector::prefetch(node);
     #[cfg(not(target_arch = "x86_64"))]

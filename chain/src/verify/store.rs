@@ -211,6 +211,12 @@ impl Store {
         }
     }
 
+    /// Asks for the numbers of an attached node that will be needed soon.
+    #[inline]
+    pub(super) fn ask_for(&self, count: u64) {
+        self.attached.ask_for(count);
+    }
+
     pub(super) fn node(&mut self, hash: &Hash) -> Option<&Node> {
         let place = self.find(hash)?;
         self.at(place)
