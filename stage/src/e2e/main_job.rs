@@ -157,7 +157,7 @@ pub(super) async fn write_access_on_mariadb(scene: Arc<Scene>) -> anyhow::Result
         .await?;
     login.send("XA END 'left';\nXA PREPARE 'left';\n").await?;
     login
-        .expect("Lost connection", SOON)
+        .expect("XA PREPARE is not passed on", SOON)
         .await
         .context("XA PREPARE must not pass")?;
     let item = scene
