@@ -11,6 +11,61 @@ BEGIN
   SET o_now = UNIX_TIMESTAMP(SYSDATE());
 END
 $$
+-- Every public procedure begins here: nothing that the caller's session holds or was set to may reach into it.
+DROP PROCEDURE IF EXISTS powerpole.reset_settings
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.reset_settings()
+SQL SECURITY DEFINER
+BEGIN
+  -- Where setting one is a privilege, the caller could not have set it either.
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+  SET SESSION max_error_count = 64;
+  SET SESSION lock_wait_timeout = 50;
+  SET SESSION innodb_lock_wait_timeout = 50;
+  SET SESSION foreign_key_checks = 1;
+  SET SESSION unique_checks = 1;
+  SET SESSION max_join_size = DEFAULT;
+  -- After the one before, which turns it off.
+  SET SESSION sql_big_selects = 1;
+  SET SESSION sql_select_limit = DEFAULT;
+  SET SESSION sql_safe_updates = 0;
+  SET SESSION sql_auto_is_null = 0;
+  SET SESSION sql_buffer_result = 0;
+  SET SESSION group_concat_max_len = DEFAULT;
+  SET SESSION max_sort_length = DEFAULT;
+  SET SESSION tmp_table_size = DEFAULT;
+  SET SESSION max_heap_table_size = DEFAULT;
+  SET SESSION optimizer_switch = DEFAULT;
+  SET SESSION profiling = 0;
+--{mysql
+  SET SESSION max_execution_time = 0;
+  SET SESSION use_secondary_engine = DEFAULT;
+  SET SESSION optimizer_trace = DEFAULT;
+--}
+--{mariadb
+  SET SESSION max_session_mem_used = DEFAULT;
+  SET SESSION tmp_memory_table_size = DEFAULT;
+  SET SESSION tmp_disk_table_size = DEFAULT;
+  SET SESSION default_regex_flags = '';
+  SET SESSION skip_replication = 0;
+  SET SESSION optimizer_trace = DEFAULT;
+--}
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.begin_call
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.begin_call()
+SQL SECURITY DEFINER
+BEGIN
+  -- Before any table is read: what the caller's transaction reads it keeps. In an XA branch this is error 1399, and
+  -- the call ends here. From here on each statement is its own transaction, whatever breaks the call off.
+  ROLLBACK AND NO CHAIN NO RELEASE;
+  SET SESSION completion_type = 0;
+  SET SESSION autocommit = 1;
+  SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+  CALL powerpole.reset_settings();
+END
+$$
 DROP PROCEDURE IF EXISTS powerpole.note
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.note(
@@ -19,7 +74,7 @@ SQL SECURITY DEFINER
 BEGIN
   INSERT INTO powerpole.calls (called_at, id, called_by, called, request, outcome, detail)
     VALUES (UNIX_TIMESTAMP(SYSDATE()), UUID(), LEFT(USER(), 300), p_called, LEFT(p_request, 64), p_outcome, LEFT(p_detail, 128));
-  COMMIT;
+  COMMIT AND NO CHAIN NO RELEASE;
 END
 $$
 DROP PROCEDURE IF EXISTS powerpole.refuse
@@ -29,7 +84,7 @@ CREATE DEFINER={{definer}} PROCEDURE powerpole.refuse(
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_message VARCHAR(128);
-  ROLLBACK;
+  ROLLBACK AND NO CHAIN NO RELEASE;
   CALL powerpole.note(p_called, p_request, p_code, p_detail);
   SET v_message = LEFT(CONCAT('powerpole ', p_code, ': ', COALESCE(p_detail, '')), 128);
   SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = v_message;
@@ -142,9 +197,59 @@ BEGIN
     VALUES (p_nonce, p_request, p_purpose, p_now, p_not_after);
 END
 $$
-DROP PROCEDURE IF EXISTS powerpole.attempt
+DROP PROCEDURE IF EXISTS powerpole.kill_one
 $$
-CREATE DEFINER={{definer}} PROCEDURE powerpole.attempt(p_sql TEXT, OUT o_error VARCHAR(256))
+CREATE DEFINER={{definer}} PROCEDURE powerpole.kill_one(p_connection BIGINT UNSIGNED)
+SQL SECURITY DEFINER
+BEGIN
+  -- 1094: it ended by itself. Anything else shows in the count of those left.
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+{{kill}}
+END
+$$
+-- Ends connections of the grantors but this one: with p_all every one, else those whose transaction is 10 s old. No procedure
+-- leaves one behind that ran to its end; one that was broken off may, and plain START TRANSACTION WITH CONSISTENT SNAPSHOT does.
+DROP PROCEDURE IF EXISTS powerpole.end_grantors
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.end_grantors(p_all TINYINT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_connection BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_last BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_held INT;
+  -- trx_started is in the system's time zone; an hour that the zone has twice shows as a start in the future.
+  SET SESSION time_zone = 'SYSTEM';
+  WHILE v_connection IS NOT NULL DO
+    SET v_connection = NULL;
+    SELECT MIN(ID) INTO v_connection FROM information_schema.PROCESSLIST
+      WHERE ID > v_last AND ID <> CONNECTION_ID()
+        AND CONVERT(USER USING utf8mb4) COLLATE utf8mb4_bin IN (SELECT name FROM powerpole.grantors);
+    IF v_connection IS NOT NULL THEN
+      SET v_last = v_connection, v_held = p_all;
+      IF p_all = 0 THEN
+        SELECT COUNT(*) INTO v_held FROM information_schema.INNODB_TRX
+          WHERE trx_mysql_thread_id = v_connection
+            AND (trx_started < SYSDATE() - INTERVAL 10 SECOND OR trx_started > SYSDATE() + INTERVAL 60 SECOND);
+      END IF;
+      IF v_held > 0 THEN CALL powerpole.kill_one(v_connection); END IF;
+    END IF;
+  END WHILE;
+  SET SESSION time_zone = '+00:00';
+  IF p_all = 1 THEN DO SLEEP(0.2); END IF;
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.end_grantors_quietly
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.end_grantors_quietly()
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+  CALL powerpole.end_grantors(0);
+END
+$$
+DROP PROCEDURE IF EXISTS powerpole.attempt_once
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.attempt_once(p_sql TEXT, OUT o_error VARCHAR(256))
 SQL SECURITY DEFINER
 BEGIN
   DECLARE v_errno INT;
@@ -152,7 +257,8 @@ BEGIN
   DECLARE EXIT HANDLER FOR SQLEXCEPTION
   BEGIN
     GET DIAGNOSTICS CONDITION 1 v_errno = MYSQL_ERRNO, v_text = MESSAGE_TEXT;
-    SET o_error = LEFT(CONCAT(v_errno, ' ', v_text), 256);
+    -- A session may keep no errors (max_error_count): one that is not told is an error all the same.
+    SET o_error = LEFT(CONCAT(COALESCE(v_errno, 0), ' ', COALESCE(v_text, 'an error that the server did not tell')), 256);
     SET @powerpole_sql = NULL;
   END;
   SET o_error = NULL;
@@ -163,14 +269,17 @@ BEGIN
   DEALLOCATE PREPARE powerpole_statement;
 END
 $$
-DROP PROCEDURE IF EXISTS powerpole.kill_one
+DROP PROCEDURE IF EXISTS powerpole.attempt
 $$
-CREATE DEFINER={{definer}} PROCEDURE powerpole.kill_one(p_connection BIGINT UNSIGNED)
+CREATE DEFINER={{definer}} PROCEDURE powerpole.attempt(p_sql TEXT, OUT o_error VARCHAR(256))
 SQL SECURITY DEFINER
 BEGIN
-  -- 1094: it ended by itself. Anything else shows in the count of those left.
-  DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
-{{kill}}
+  CALL powerpole.attempt_once(p_sql, o_error);
+  IF LEFT(o_error, 5) = '1461 ' THEN
+    -- Whoever holds max_prepared_stmt_count statements holds them until the connection ends. Our own callers hold none.
+    CALL powerpole.end_grantors(1);
+    CALL powerpole.attempt_once(p_sql, o_error);
+  END IF;
 END
 $$
 DROP PROCEDURE IF EXISTS powerpole.kill_all
@@ -185,6 +294,8 @@ BEGIN
   WHILE o_left > 0 AND v_round < 20 DO
     SET v_last = 0, v_connection = 0;
     WHILE v_connection IS NOT NULL DO
+      -- A SELECT that MySQL cannot check the rights of in time sets nothing and is no error: it must end the loop too.
+      SET v_connection = NULL;
       SELECT MIN(ID) INTO v_connection FROM information_schema.PROCESSLIST
         WHERE USER = p_account AND SUBSTRING_INDEX(HOST, ':', 1) = p_host AND ID > v_last;
       IF v_connection IS NOT NULL THEN
@@ -250,11 +361,16 @@ one: BEGIN
   DECLARE v_errors VARCHAR(512) DEFAULT '';
   DECLARE v_error, v_objects VARCHAR(256);
   DECLARE v_now BIGINT;
+  -- A caller may break off its own call and begin again without end: what it claims keeps the event away for 2 s
+  -- beyond the account's end and no longer.
+  DECLARE v_event TINYINT DEFAULT p_reason IN ('again', 'lease', 'deadline');
   CALL powerpole.read_clock(v_now);
   UPDATE powerpole.accounts
-    SET state = 'closing', close_reason = COALESCE(close_reason, p_reason), claimed_until = v_now + 4
+    SET state = 'closing', close_reason = COALESCE(close_reason, p_reason),
+      claimed_until = IF(v_event, v_now + 4, GREATEST(claimed_until,
+        LEAST(v_now + 4, LEAST(COALESCE(deadline, not_after), not_after, lease_until) + 2)))
     WHERE id = p_id AND state IN ('opening', 'open', 'closing');
-  COMMIT;
+  COMMIT AND NO CHAIN NO RELEASE;
   SELECT account, host INTO v_account, v_host FROM powerpole.accounts WHERE id = p_id AND state = 'closing';
   IF v_account IS NULL THEN LEAVE one; END IF;
   -- Both parts were checked letter by letter before they came into the registry.
@@ -268,7 +384,7 @@ one: BEGIN
   END IF;
   CALL powerpole.kill_all(v_account, v_host, v_killed, v_left);
   UPDATE powerpole.accounts SET connections_killed = connections_killed + v_killed WHERE id = p_id;
-  COMMIT;
+  COMMIT AND NO CHAIN NO RELEASE;
   IF v_left > 0 THEN
     SET v_errors = LEFT(CONCAT(v_errors, 'kill: ', v_left, ' connections left; '), 512);
   END IF;
@@ -291,10 +407,10 @@ one: BEGIN
   ELSE
     UPDATE powerpole.accounts
       SET last_error = LEFT(CONCAT(v_errors, 'read back: account ', v_exists, ', connections ', v_left), 512),
-          claimed_until = v_now + 2
+          claimed_until = IF(v_event, v_now + 2, claimed_until)
       WHERE id = p_id AND state = 'closing';
   END IF;
-  COMMIT;
+  COMMIT AND NO CHAIN NO RELEASE;
 END
 $$
 DROP PROCEDURE IF EXISTS powerpole.close_quietly
@@ -315,6 +431,10 @@ BEGIN
   DECLARE v_last BIGINT UNSIGNED DEFAULT 0;
   DECLARE v_id BIGINT UNSIGNED DEFAULT 0;
   DECLARE v_reason VARCHAR(64);
+  DECLARE v_error VARCHAR(256);
+  -- First: what they hold may be what the rest waits for, prepared statements too.
+  CALL powerpole.end_grantors_quietly();
+  CALL powerpole.attempt('DO 1', v_error);
   CALL powerpole.read_clock(v_start);
   SET v_now = v_start;
   -- Ids only grow within a run and a run is bounded: an account that cannot be closed is met once, then
@@ -340,6 +460,6 @@ BEGIN
   END IF;
   -- Last, so that the stamp says that the whole run worked.
   UPDATE powerpole.heartbeat SET ran_at = v_now WHERE id = 1;
-  COMMIT;
+  COMMIT AND NO CHAIN NO RELEASE;
 END
 $$

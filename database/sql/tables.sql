@@ -3,6 +3,9 @@ SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR
 $$
 SET NAMES utf8mb4 COLLATE utf8mb4_bin
 $$
+-- Any login can hold a routine's metadata lock, and while DROP PROCEDURE waits for it the event waits too: not for long.
+SET SESSION lock_wait_timeout = 5
+$$
 CREATE DATABASE IF NOT EXISTS powerpole CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 $$
 CREATE TABLE IF NOT EXISTS powerpole.settings (

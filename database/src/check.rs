@@ -36,7 +36,7 @@ pub struct Facts {
     pub event_age_s: Option<i64>,
     /// `STATUS` of the expiry event, such as `ENABLED`; empty where there is none.
     pub event_status: String,
-    /// Procedures that a grantor may call and that do not exist.
+    /// Procedures of the installation that do not exist.
     pub missing_procedures: Vec<String>,
     /// `SHOW GRANTS` of the definer; empty where it does not exist.
     pub definer_grants: Vec<String>,
@@ -48,6 +48,10 @@ pub struct Facts {
     pub ticket_keys: Vec<String>,
     /// Grantors and whether each must use TLS.
     pub grantors: Vec<(String, bool)>,
+    /// Grantors whose password is not the one that was installed.
+    pub changed_passwords: Vec<String>,
+    /// Value of `binlog_format`; empty where there is no binary log.
+    pub binlog_format: String,
     /// Installed schemas that do not exist on the server.
     pub missing_schemas: Vec<String>,
     /// Accounts past their end that nobody has begun to close: name and host, last error.
@@ -176,7 +180,7 @@ mod tests {
     fn each_fault_is_found_by_its_code_and_a_healthy_server_has_none() {
         assert_eq!(findings(&healthy()), []);
         type Fault = (&'static str, fn(&mut Facts));
-        let faults: [Fault; 23] = [
+        let faults: [Fault; 25] = [
             ("not_installed", |f| f.installed = None),
             ("version_differs", |f| {
                 f.installed = Some(SCHEMA_VERSION + 1)
@@ -197,6 +201,10 @@ mod tests {
             }),
             ("no_ticket_key", |f| f.ticket_keys.clear()),
             ("grantor_without_tls", |f| f.grantors[0].1 = false),
+            ("grantor_password_changed", |f| {
+                f.changed_passwords.push("'g'@'%'".into());
+            }),
+            ("binlog_statement", |f| f.binlog_format = "STATEMENT".into()),
             ("event_missing", |f| f.event_status.clear()),
             ("event_disabled", |f| {
                 f.event_status = "SLAVESIDE_DISABLED".into();

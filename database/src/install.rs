@@ -9,7 +9,7 @@ use crate::{Authentication, Dialect, levels::is_grantable_schema};
 use render::{Blanks, GRANTS, PRIVATE, PROCEDURES, TABLES, UNINSTALL, split};
 
 /// The version that is stored in `powerpole.settings`; a server that holds a later one is left alone.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The definer of everything: locked, no password is known for it, nobody logs in as it.
 pub const DEFINER: &str = "'powerpole_definer'@'localhost'";
@@ -130,6 +130,14 @@ pub fn install_statements(
     Ok(statements)
 }
 
+/// Every procedure that stays after an installation, in no order.
+pub fn procedure_names() -> impl Iterator<Item = &'static str> {
+    [PRIVATE, PROCEDURES]
+        .into_iter()
+        .flat_map(str::lines)
+        .filter_map(|line| line.strip_prefix("DROP PROCEDURE IF EXISTS powerpole."))
+}
+
 /// Removes everything: the event, the grantors, the definer and the schema with its registry.
 pub fn uninstall_statements(grantors: &[(String, String)]) -> Vec<String> {
     let drops: String = grantors
@@ -190,7 +198,29 @@ fn grantor_statements(dialect: Dialect, grantor: &Grantor) -> Result<String, Ins
         "INSERT IGNORE INTO powerpole.grantors (name, host) VALUES ('{}', '{}')\n$$\n",
         grantor.name, grantor.host
     ));
+    text.push_str(&password_note(grantor));
     Ok(text)
+}
+
+/// Notes a digest of what the server stores of the grantor's password, so that `check` sees when somebody changed it.
+fn password_note(grantor: &Grantor) -> String {
+    let Grantor { name, host, .. } = grantor;
+    let verb = if grantor.authentication.is_some() {
+        "REPLACE"
+    } else {
+        // The password is left as it is: what was noted of it stays too.
+        "INSERT IGNORE"
+    };
+    format!(
+        "{verb} INTO powerpole.settings (name, value) SELECT {}, SHA2(authentication_string, 256) \
+         FROM mysql.user WHERE User = '{name}' AND Host = '{host}'\n$$\n",
+        password_setting(&format!("'{name}'"), &format!("'{host}'"))
+    )
+}
+
+/// The SQL that names the setting of a grantor; `name` and `host` are SQL too.
+pub fn password_setting(name: &str, host: &str) -> String {
+    format!("CONCAT('grantor_', LEFT(SHA2(CONCAT({name}, '@', {host}), 256), 40))")
 }
 
 #[cfg(test)]
@@ -223,6 +253,43 @@ mod tests {
                 install_sql(Dialect::MySql, &options),
                 Err(InstallError::Schema(schema.to_owned()))
             );
+        }
+    }
+
+    #[test]
+    fn the_public_procedures_are_among_all_of_them() {
+        for name in PUBLIC_PROCEDURES {
+            assert!(procedure_names().any(|there| there == name), "{name}");
+        }
+        assert!(procedure_names().count() > PUBLIC_PROCEDURES.len());
+    }
+
+    #[test]
+    fn every_public_procedure_resets_the_session_first_and_answers_last_from_variables() {
+        let statements = install_statements(Dialect::MySql, &options()).unwrap();
+        for name in PUBLIC_PROCEDURES {
+            let head = format!("PROCEDURE powerpole.{name}(");
+            let body = statements
+                .iter()
+                .find(|statement| statement.starts_with("CREATE") && statement.contains(&head))
+                .unwrap();
+            let begin = body.find("CALL powerpole.begin_call();").expect(name);
+            let first = ["CALL ", "SELECT ", "UPDATE "]
+                .iter()
+                .filter_map(|word| body.find(&format!("\n  {word}")))
+                .min()
+                .unwrap();
+            assert_eq!(first + 3, begin, "{name}");
+            let (before, answer) = body.rsplit_once("\n  SELECT ").unwrap_or((body, ""));
+            if name == "close_account" {
+                assert!(body.contains("CALL powerpole.account_state("), "{name}");
+            } else {
+                assert!(
+                    before.ends_with("COMMIT AND NO CHAIN NO RELEASE;"),
+                    "{name}"
+                );
+                assert!(!answer.contains("FROM"), "{name}: {answer}");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use mysql_async::{Conn, prelude::Queryable};
 use powerpole_database::{
     check::{Facts, LeftBehind},
-    install::{DEFINER, PUBLIC_PROCEDURES},
+    install::{DEFINER, password_setting, procedure_names},
 };
 
 use super::error::CommandError;
@@ -29,6 +29,9 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
         audit_logging: variable(conn, "server_audit_logging").await?,
         ..Facts::default()
     };
+    if variable(conn, "log_bin").await? == "ON" {
+        facts.binlog_format = variable(conn, "binlog_format").await?;
+    }
     let cipher: Vec<(String, String)> = rows(conn, "SHOW SESSION STATUS LIKE 'Ssl_cipher'").await?;
     facts.cipher = cipher
         .into_iter()
@@ -65,10 +68,9 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
         "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'powerpole'",
     )
     .await?;
-    facts.missing_procedures = PUBLIC_PROCEDURES
-        .iter()
-        .filter(|name| !procedures.iter().any(|there| there == *name))
-        .map(|name| (*name).to_owned())
+    facts.missing_procedures = procedure_names()
+        .filter(|name| !procedures.iter().any(|there| there == name))
+        .map(str::to_owned)
         .collect();
     facts.schemas = rows(conn, "SELECT name FROM powerpole.schemas ORDER BY name").await?;
     // The definer may be missing altogether: no grants is the finding.
@@ -98,6 +100,7 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
         .into_iter()
         .map(|(name, tls)| (name, tls > 0))
         .collect();
+    facts.changed_passwords = changed_passwords(conn).await?;
     facts.missing_schemas = rows(
         conn,
         "SELECT name FROM powerpole.schemas WHERE name NOT IN \
@@ -121,6 +124,20 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
     facts.left_behind = left_behind(conn).await?;
     facts.prepared_branches = prepared_branches(conn).await?;
     Ok(facts)
+}
+
+/// Grantors whose stored password is another than the one that was noted when they were installed.
+async fn changed_passwords(conn: &mut Conn) -> Result<Vec<String>, CommandError> {
+    let plain = |text: &str| format!("CONVERT({text} USING utf8mb4) COLLATE utf8mb4_bin");
+    let statement = format!(
+        "SELECT CONCAT('''', g.name, '''@''', g.host, '''') FROM powerpole.grantors g \
+         JOIN powerpole.settings s ON s.name = {} JOIN mysql.user u ON {} = g.name AND {} = g.host WHERE s.value <> {}",
+        plain(&password_setting("g.name", "g.host")),
+        plain("u.User"),
+        plain("u.Host"),
+        plain("SHA2(u.authentication_string, 256)"),
+    );
+    rows(conn, &statement).await
 }
 
 /// Every prepared XA branch of the server, as `XA ROLLBACK` takes it; `None` where listing them is not allowed.

@@ -80,6 +80,11 @@ fn faults() -> Vec<Fault> {
         fault("event_missing", ["DROP EVENT powerpole.expire"], []),
         fault("procedure_missing", ["DROP PROCEDURE powerpole.sweep"], []),
         fault(
+            "procedure_missing",
+            ["DROP PROCEDURE powerpole.close_one"],
+            [],
+        ),
+        fault(
             "read_only",
             ["SET GLOBAL read_only = ON"],
             ["SET GLOBAL read_only = OFF"],
@@ -142,6 +147,14 @@ fn faults() -> Vec<Fault> {
             ),
         ),
         fault("grantor_without_tls", [&*without_tls], [&*with_tls]),
+        // As the grantor may do itself: neither server can forbid it.
+        fault(
+            "grantor_password_changed",
+            [&*format!(
+                "ALTER USER '{GRANTOR}'@'%' IDENTIFIED BY 'another password'"
+            )],
+            [],
+        ),
         fault("no_grantor", ["DELETE FROM powerpole.grantors"], []),
         fault("no_ticket_key", ["DELETE FROM powerpole.ticket_keys"], []),
         fault(

@@ -93,6 +93,15 @@ fn access(facts: &Facts, found: &mut Vec<Finding>) {
             ));
         }
     }
+    for grantor in &facts.changed_passwords {
+        found.push(error(
+            "grantor_password_changed",
+            format!("the password of {grantor} is not the one that was installed: whoever holds it may change it"),
+            "run `powerpole database install` with --grantor and a new --grantor-password-file, and write it into the \
+             grantor's secret; ask who has the old one"
+                .into(),
+        ));
+    }
     for schema in &facts.missing_schemas {
         found.push(warning(
             "schema_missing",

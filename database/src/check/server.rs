@@ -54,6 +54,14 @@ pub(super) fn server(facts: &Facts, found: &mut Vec<Finding>) {
                 .into(),
         });
     }
+    if facts.binlog_format.eq_ignore_ascii_case("STATEMENT") {
+        found.push(error(
+            "binlog_statement",
+            "binlog_format is STATEMENT: the server refuses what the procedures write (error 1665)"
+                .into(),
+            "set binlog_format = ROW or MIXED".into(),
+        ));
+    }
     if !facts.mandatory_roles.is_empty() {
         found.push(warning(
             "mandatory_roles",

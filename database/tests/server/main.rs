@@ -15,5 +15,6 @@ mod levels;
 mod replica;
 #[allow(unreachable_pub)]
 mod support;
+mod thief;
 mod tickets;
 mod window;
