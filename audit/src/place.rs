@@ -195,7 +195,7 @@ impl Said {
             ),
             (
                 read.anchors && self.bucket.is_none(),
-                "--anchors s3://BUCKET or POWERPOLE_ANCHOR_BUCKET (evidence.anchor_bucket in control's configuration)",
+                "--anchor-bucket or POWERPOLE_ANCHOR_BUCKET (evidence.anchor_bucket in control's configuration)",
             ),
         ]
         .into_iter()

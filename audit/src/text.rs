@@ -394,7 +394,12 @@ fn wrong(out: &mut String, report: &Report, around: &Around) {
         Verdict::Incomplete => {
             "a partial download, an expired log group, or a bastion lost before its last lines left"
         }
-        Verdict::Unsealed => "the bastion or its agent died before it could seal",
+        Verdict::Unsealed => {
+            "the window is still open, or the bastion or its agent died before it could seal"
+        }
+        Verdict::Unanchored if report.anchors.genesis && report.anchors.seal => {
+            "the ledger's item was not given"
+        }
         Verdict::Unanchored => {
             "the anchors were not fetched, or the bastion died before it wrote the last"
         }

@@ -27,10 +27,11 @@ for package in asciinema tlog sudo systemd-journal-remote; do
 done
 
 say "building for release (first time: about 8 minutes on two cores)"
+# Each is copied at once: another clone that builds next takes both away.
 stage/install/cargo.sh build --quiet --release --locked -p powerpole-agent --example compare_recorders
+install -m 0755 "$CARGO_TARGET_DIR/release/examples/compare_recorders" "$OUT/"
 stage/install/cargo.sh build --quiet --release --locked -p powerpole --bin powerpole
-COMPARE=$CARGO_TARGET_DIR/release/examples/compare_recorders
-install -m 0755 "$COMPARE" "$CARGO_TARGET_DIR/release/powerpole" "$OUT/"
+install -m 0755 "$CARGO_TARGET_DIR/release/powerpole" "$OUT/"
 
 say "recording"
 {

@@ -41,9 +41,11 @@ seconds() {
 median() { sort -n "$work/$1.seconds" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 for ((round = 0; round < ROUNDS; round++)); do
-    # The verifier says VALID, or the figure would be of something else.
-    seconds powerpole "$OUT/powerpole" verify "$work"
-    grep -q VALID "$work/last"
+    # The whole chain is proven, or the figure would be of something else. Without the ledger's word for an approval nothing is
+    # better than UNANCHORED, and that is exit code 1.
+    # shellcheck disable=SC2016 # for the shell inside
+    seconds powerpole bash -c '"$1" verify "$2" || [ $? = 1 ]' verify "$OUT/powerpole" "$work"
+    grep -q '^UNANCHORED' "$work/last"
     [ -z "$sealed" ] || seconds journal journalctl --verify --verify-key="$(cat "$work/key")" --file="$work/sealed.journal"
 done
 

@@ -147,7 +147,8 @@ pub struct Times {
     pub roll_every_s: u64,
     /// How long after its period a roll is written, so that no request of it is overlooked; 900.
     pub roll_delay_s: u64,
-    /// How long before a wanted start the launch begins; 180.
+    /// How long before a wanted start the launch begins; 0. Access opens, and the window begins, as soon as the bastion is ready:
+    /// more than a bastion takes to boot opens it before the start that was approved.
     pub launch_ahead_s: u64,
     /// The longest way ahead that a start may lie; 604800.
     pub start_within_s: u64,
@@ -181,7 +182,7 @@ impl Default for Times {
             tick_s: 5,
             roll_every_s: 86_400,
             roll_delay_s: 900,
-            launch_ahead_s: 180,
+            launch_ahead_s: 0,
             start_within_s: 604_800,
             deadline_grace_s: 150,
             heartbeat_doubt_s: 45,

@@ -277,12 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn an_approved_request_launches_early_enough_for_its_start() {
+    fn an_approved_request_launches_at_its_start_and_no_sooner() {
         let mut item = item("alice@example.com", 1);
         item.state = State::Approved;
         item.start_at = Some(after(now(), 1000));
-        assert_eq!(at(&shown(item.clone()), 819), vec![]);
-        assert_eq!(at(&shown(item.clone()), 820), vec![Action::Begin]);
+        assert_eq!(at(&shown(item.clone()), 999), vec![]);
+        assert_eq!(at(&shown(item.clone()), 1000), vec![Action::Begin]);
         item.start_at = None;
         assert_eq!(at(&shown(item), 0), vec![Action::Begin]);
     }

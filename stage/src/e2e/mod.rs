@@ -109,6 +109,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    anyhow::ensure!(
+        !chosen.is_empty(),
+        "no case has such a name; --list shows them"
+    );
     let name = args
         .name
         .unwrap_or_else(|| format!("test-{}", std::process::id()));

@@ -145,7 +145,7 @@ pub(super) fn button(action_id: &str, text: &str, style: Option<&str>, id: &Requ
                 "title": plain("Finish now?", 100),
                 "text": plain("Open sessions end and the account is removed.", 300),
                 "confirm": plain("Finish", 30),
-                "deny": plain("Go on", 30),
+                "deny": plain("Keep working", 30),
             }),
         );
     }
