@@ -89,11 +89,13 @@ async fn endless_output_passes_through_a_spool_that_stays_small() {
         .seal(SealReason::Finished, Duration::from_secs(20))
         .await;
     assert!(outcome.sealed && outcome.shipped, "{outcome:?}");
-    // 96 records as frames and as lines, and files that are not full, not wholly shipped, or shipped and not removed yet: that
-    // comes after the count that this test goes by, on a busy machine some files later. In all 39 MB pass through.
-    let waiting = 96 * (4096 + 5600);
-    assert!(largest < waiting + 16 * SEGMENT, "{largest}");
-    assert!(spool_bytes(&spool) < 3 * SEGMENT);
+    // 96 records as frames and as lines, twice (waiting, and in a file with what still waits), and a file of each stream that
+    // is not full or not wholly shipped. In all 39 MB pass through.
+    let waiting = 2 * 96 * (4096 + 5600);
+    assert!(largest < waiting + 4 * SEGMENT, "{largest}");
+    // A file ends between two writes, and one write of lines holds what waited: it may go over by as much.
+    let kept = spool_bytes(&spool);
+    assert!(kept < 3 * SEGMENT + 96 * 5700, "{kept}");
     let shown: Vec<u64> = chain_of(&logs)
         .iter()
         .filter(|record| record.kind == Kind::Output)
