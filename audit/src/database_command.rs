@@ -18,6 +18,8 @@ use powerpole_database::{
 };
 use std::process::ExitCode;
 
+use crate::text::count;
+
 use error::{CommandError, chain_of};
 use facts::{is_installed, read_facts};
 use install::{Install, install_command};
@@ -34,11 +36,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Installs or updates the schema, the procedures and the expiry event
+    /// Install or update the schema, the procedures and the expiry event
     Install(Install),
-    /// Says what is wrong and how to mend it; exit code 1 if anything is
+    /// Say what is wrong and how to mend it; exit code 1 if an error is found
     Check(Check),
-    /// Removes everything, the registry included
+    /// Remove everything, the registry included
     Uninstall(Uninstall),
 }
 
@@ -46,7 +48,7 @@ enum What {
 struct Check {
     #[command(flatten)]
     server: Server,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -55,10 +57,10 @@ struct Check {
 struct Uninstall {
     #[command(flatten)]
     server: Server,
-    /// Close accounts that are still open
+    /// Close accounts that are still open; without it they are a refusal
     #[arg(long)]
     force: bool,
-    /// Prints the SQL and changes nothing
+    /// Print the SQL and change nothing
     #[arg(long)]
     print: bool,
 }
@@ -123,8 +125,8 @@ async fn uninstall_command(args: Uninstall) -> Result<ExitCode, CommandError> {
         execute(&mut conn, &statement, statement.clone()).await?;
     }
     println!(
-        "removed: schema powerpole, its event, its definer and {} grantors",
-        grantors.len()
+        "removed: schema powerpole, its event, its definer and {}",
+        count(grantors.len() as u64, "grantor", "grantors")
     );
     Ok(ExitCode::SUCCESS)
 }

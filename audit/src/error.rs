@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use powerpole_protocol::ledger::State;
+
 /// An operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckError {
@@ -30,9 +32,7 @@ pub(crate) enum CheckError {
     NoItem { table: String, request: String },
     #[error("the ledger item has no {0}")]
     NoAttribute(&'static str),
-    #[error(
-        "this request never had a bastion (state {state}): there is no evidence to export or verify"
-    )]
+    #[error("{}", no_bastion(.state))]
     NoBastion { state: String },
     #[error("the rolls are nothing to compare with: {0}")]
     Rolls(String),
@@ -64,6 +64,18 @@ impl CheckError {
 
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, CheckError::Usage(_))
+    }
+}
+
+/// A request that is still open may get one.
+fn no_bastion(state: &str) -> String {
+    match State::parse(state) {
+        Some(state) if !state.is_final() => format!(
+            "this request has no bastion yet (it is {state}): so far there is no evidence to export or verify"
+        ),
+        _ => format!(
+            "this request never had a bastion (it is {state}): there is no evidence to export or verify"
+        ),
     }
 }
 

@@ -8,20 +8,35 @@ use crate::{
     export::{ANCHORS, LEDGER, LINES, NewFile, ensure_new, event_line},
     ledger::Item,
     place::{Folder, PlaceArgs, Read, Said},
-    text::plain,
+    text::{count, plain},
     verify_command::read_bucket,
 };
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "powerpole export <REQUEST> --out <DIR> [OPTIONS]",
+    next_line_help = true,
+    after_help = HELP
+)]
 pub(crate) struct Args {
-    /// Request id
+    /// Id of the request (req-…), as its messages name it
     request: String,
-    /// Directory to write into; made if it is not there, files in it are never replaced
-    #[arg(long)]
+    /// Directory to write into: made if it is not there, files in it are never replaced
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
     place: PlaceArgs,
 }
+
+const HELP: &str = "\
+Writes LINES.jsonl, LEDGER.json and ANCHORS.jsonl. The four places are needed, as options or as
+variables: whoever can edit the ledger would choose what is exported otherwise.
+
+Exit codes:
+  0   all of it was written
+  1   all of it was written, and the ledger names another place: verify says TAMPERED
+  2   something could not be read, fetched or written
+  64  wrong usage";
 
 /// Writes the three files. Exit code 1 when the ledger says that the evidence lies elsewhere: what was written is from
 /// where the auditor says.
@@ -75,9 +90,10 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     lines.finish()?;
 
     println!(
-        "{}: {events} log events, {} anchor versions, 1 ledger item in {}",
+        "{}: {}, {}, 1 ledger item in {}",
         args.request,
-        objects.len(),
+        count(events, "log event", "log events"),
+        count(objects.len() as u64, "anchor version", "anchor versions"),
         args.out.display()
     );
     println!(

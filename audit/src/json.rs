@@ -113,6 +113,10 @@ pub(crate) fn render(report: &Report, exit: u8, around: &Around) -> String {
         "search": around.searched.as_ref().map(|searched| json!({
             "bastions": searched.bastions, "others": searched.others,
         })),
+        "strict": around.strict.as_ref().map(|found| {
+            let each = found.iter().map(|one| json!({ "what": one.what, "count": one.count }));
+            each.collect::<Vec<_>>()
+        }),
     });
     spell(&object)
 }

@@ -149,10 +149,12 @@ impl Item {
             }
         }
         match self.text(attribute::STATE) {
-            Some(state) if !State::parse(&state).is_some_and(had_bastion) => Err(wrong(format!(
-                "a request that is {state} had no bastion, so there is nothing to verify"
-            ))),
-            _ => Ok(()),
+            None => Ok(()),
+            Some(state) => match State::parse(&state) {
+                None => Err(wrong(format!("{state} is no state of a request"))),
+                Some(parsed) if had_bastion(parsed) => Ok(()),
+                Some(_) => Err(CheckError::NoBastion { state }),
+            },
         }
     }
 
@@ -224,14 +226,14 @@ mod tests {
 
     #[test]
     fn a_denied_request_and_a_fact_of_another_type_are_no_ledger_to_compare_with() {
-        for text in [
-            r#"{"state":{"S":"DENIED"}}"#,
-            r#"{"state":{"S":"LATER"}}"#,
-            r#"{"approver":{"N":"5"}}"#,
-            r#"{"level":{"X":"READ"}}"#,
+        for (text, code) in [
+            (r#"{"state":{"S":"DENIED"}}"#, "no-bastion"),
+            (r#"{"state":{"S":"LATER"}}"#, "ledger-form"),
+            (r#"{"approver":{"N":"5"}}"#, "ledger-form"),
+            (r#"{"level":{"X":"READ"}}"#, "ledger-form"),
         ] {
             let item = Item::parse("x", text.as_bytes()).unwrap();
-            assert_eq!(item.facts().unwrap_err().code(), "ledger-form", "{text}");
+            assert_eq!(item.facts().unwrap_err().code(), code, "{text}");
         }
     }
 

@@ -21,6 +21,7 @@ mod rolls_command;
 mod rolls_ledger;
 mod row;
 mod search;
+mod strict;
 mod text;
 mod verify_command;
 
@@ -34,7 +35,7 @@ const USAGE: u8 = 64;
 #[command(
     name = "powerpole",
     version,
-    about = "Verify and export the evidence of PowerPole's sessions; install its side of a database",
+    about = "Verify and export the evidence of what was done through PowerPole; install its side of a database",
     after_help = "A first look:\n  \
         powerpole export req-… --out DIR   fetches a request's lines, ledger item and anchors\n  \
         powerpole verify DIR               says what they prove, without AWS\n\n\
@@ -47,7 +48,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what a session's evidence proves, or why it cannot be proven
+    /// Say what a request's evidence proves, or why it cannot be proven
     Verify(verify_command::Args),
     /// Fetch a request's evidence into a directory that `verify` reads without AWS
     Export(export_command::Args),
@@ -80,9 +81,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> ExitCode {
-    let failed = match &command {
-        Command::Export(_) => "could not export",
-        Command::Verify(_) | Command::Rolls(_) | Command::Database(_) => "could not check",
+    let (name, failed) = match &command {
+        Command::Export(_) => ("export", "could not export"),
+        Command::Verify(_) => ("verify", "could not check"),
+        Command::Rolls(_) => ("rolls", "could not check"),
+        Command::Database(_) => ("database", "could not check"),
     };
     let result = match command {
         Command::Verify(args) => verify_command::run(&args).await,
@@ -95,7 +98,7 @@ async fn run(command: Command) -> ExitCode {
         Err(error) => {
             if error.is_usage() {
                 eprintln!("error: {}", text::plain(&error::chain(&error)));
-                eprintln!("Try `powerpole help` or `powerpole verify --help`.");
+                eprintln!("Try `powerpole {name} --help`.");
                 return ExitCode::from(USAGE);
             }
             eprintln!("{failed}: {}", text::plain(&error::chain(&error)));

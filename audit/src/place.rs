@@ -11,7 +11,7 @@ use crate::{error::CheckError, ledger::Item};
 /// Where the ledger is.
 #[derive(clap::Args)]
 pub(crate) struct TableArgs {
-    /// Ledger table [env: POWERPOLE_LEDGER_TABLE]
+    /// Table of the ledger, control's `ledger_table` [env: POWERPOLE_LEDGER_TABLE]
     #[arg(long, value_name = "TABLE")]
     ledger_table: Option<String>,
 }
@@ -35,13 +35,13 @@ impl TableArgs {
 pub(crate) struct PlaceArgs {
     #[command(flatten)]
     pub(crate) table: TableArgs,
-    /// Log group of the evidence: `evidence.log_group` of control's configuration [env: POWERPOLE_LOG_GROUP]
+    /// Log group of the evidence, control's `evidence.log_group` [env: POWERPOLE_LOG_GROUP]
     #[arg(long, value_name = "GROUP")]
     log_group: Option<String>,
-    /// Bucket of the anchors: `evidence.anchor_bucket` of control's configuration [env: POWERPOLE_ANCHOR_BUCKET]
+    /// Bucket of the anchors, control's `evidence.anchor_bucket` [env: POWERPOLE_ANCHOR_BUCKET]
     #[arg(long, value_name = "BUCKET")]
     anchor_bucket: Option<String>,
-    /// Unique id of the bastions' role: `bastion.role_id` of control's configuration [env: POWERPOLE_ROLE_ID]
+    /// Unique id of the bastions' role, control's `bastion.role_id` [env: POWERPOLE_ROLE_ID]
     #[arg(long, value_name = "AROA…")]
     role_id: Option<String>,
 }
@@ -552,7 +552,21 @@ mod tests {
         let denied = item(r#"{"request":{"S":"req-1"},"state":{"S":"DENIED"}}"#);
         let error = said().folder_of(&denied).unwrap_err();
         assert_eq!(error.code(), "no-bastion");
-        assert!(error.to_string().contains("(state DENIED)"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("never had a bastion (it is DENIED)"),
+            "{error}"
+        );
+        let open = item(r#"{"request":{"S":"req-1"},"state":{"S":"REQUESTED"}}"#);
+        let error = said().folder_of(&open).unwrap_err();
+        assert_eq!(error.code(), "no-bastion");
+        assert!(
+            error
+                .to_string()
+                .contains("has no bastion yet (it is REQUESTED)"),
+            "{error}"
+        );
         let torn = item(r#"{"request":{"S":"req-1"},"log_stream":{"S":"req-1/i-1"}}"#);
         let error = said().folder_of(&torn).unwrap_err();
         assert_eq!(error.code(), "ledger-no-attribute");

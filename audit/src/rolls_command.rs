@@ -22,7 +22,7 @@ use crate::{
     place::TableArgs,
     rolls::{FOLDER, Rolls, is_roll_key},
     rolls_ledger::Ledger,
-    text::plain,
+    text::{count, plain},
 };
 
 /// Rolls or items in a file: ten years of a busy company; what is longer must not fill the memory.
@@ -31,7 +31,11 @@ const LONGEST_FILE: u64 = 1 << 30;
 const SHOWN: usize = 64;
 
 #[derive(clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(
+    override_usage = "powerpole rolls --from <s3://BUCKET | FILE> [OPTIONS]",
+    next_line_help = true,
+    after_help = HELP
+)]
 pub(crate) struct Args {
     /// The rolls: the evidence's bucket, or a file that --out wrote
     #[arg(long, value_name = "s3://BUCKET | FILE")]
@@ -43,7 +47,7 @@ pub(crate) struct Args {
     /// Keep the rolls that were fetched in a new file, one version a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Exit 1 also when there are objects among the rolls that are none
+    /// Exit 1 also when there are objects among the rolls that are none, and say so
     #[arg(long)]
     strict: bool,
     /// Print one JSON object instead of text
@@ -53,12 +57,17 @@ pub(crate) struct Args {
     table: TableArgs,
 }
 
-const EXIT_CODES: &str = "\
+const HELP: &str = "\
+A roll is an object in the locked bucket that names the requests and the ends since the roll before
+it; control writes one a day. `powerpole verify --rolls FILE` takes the file that --out writes.
+
 Verdicts and exit codes:
   0   COMPLETE      nothing is missing up to the last roll, and nothing contradicts the rolls
   1   CONTRADICTED  a roll, a request or an end is missing, named twice or another one
-      LATE          the last roll in the bucket ended more than two days ago: control has written none since
+      LATE          the last roll in the bucket ended more than two days ago: control has written
+                    none since
       NOTHING       there is no roll
+      any           with --strict: there are objects among the rolls that are none
   2   no verdict: something could not be read or fetched
   64  wrong usage";
 
@@ -84,7 +93,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         let object = render_json(&rolls, args.strict);
         println!("{}", crate::json::spell(&object));
     } else {
-        print!("{}", render(&rolls));
+        print!("{}", render(&rolls, args.strict));
     }
     Ok(rolls.exit_code(args.strict))
 }
@@ -142,7 +151,7 @@ pub(crate) fn time(s: u64) -> String {
         .map_or_else(|| format!("{s} s"), |time| time.to_string())
 }
 
-fn render(rolls: &Rolls) -> String {
+fn render(rolls: &Rolls, strict: bool) -> String {
     let report = &rolls.report;
     let mut lines = vec![format!(
         "{}: {}",
@@ -154,6 +163,14 @@ fn render(rolls: &Rolls) -> String {
             _ => "something is missing, named twice or another one",
         }
     )];
+    let foreign = rolls.foreign.len() as u64;
+    if strict && foreign > 0 {
+        lines.push(format!(
+            "STRICT: exit code 1 because of {} among the rolls that {} none",
+            count(foreign, "object", "objects"),
+            if foreign == 1 { "is" } else { "are" }
+        ));
+    }
     if let Some((from, until)) = report.period {
         lines.push(format!(
             "  rolls      {}, from {} to {}",
@@ -166,13 +183,14 @@ fn render(rolls: &Rolls) -> String {
             .take(SHOWN)
             .map(|(n, request)| format!("no. {n} {request}"))
             .collect();
-        let count = rolls.open().count();
+        let still = rolls.open().count();
+        let ended = report.requests.len() - still;
         lines.push(format!(
-            "  requests   {}, of which {} have ended",
+            "  requests   {}, of which {}",
             report.requests.len(),
-            report.requests.len() - count
+            count(ended as u64, "has ended", "have ended")
         ));
-        if count > 0 {
+        if still > 0 {
             lines.push(format!("  open       {}", open.join(", ")));
         }
     }
@@ -182,8 +200,8 @@ fn render(rolls: &Rolls) -> String {
     }
     if rolls.overwritten > 0 {
         lines.push(format!(
-            "  later      {} later versions of a roll, which say nothing: somebody wrote them",
-            rolls.overwritten
+            "  later      {} of a roll, which count for nothing: somebody wrote over it",
+            count(rolls.overwritten, "later version", "later versions")
         ));
     }
     for finding in report.findings.iter().take(SHOWN) {
@@ -214,12 +232,16 @@ fn of_ledger(ledger: Option<&Ledger>) -> String {
     };
     let younger = match ledger.younger {
         0 => String::new(),
+        1 => "; 1 is younger than the last roll, and no roll names it yet".to_owned(),
         n => format!("; {n} are younger than the last roll, and no roll names them yet"),
     };
     match (ledger.findings.len(), ledger.younger) {
         (0, 0) => "agrees with every roll, and a roll names every item".to_owned(),
         (0, _) => format!("agrees with every roll, and a roll names every older item{younger}"),
-        (n, _) => format!("{n} contradictions{younger}"),
+        (n, _) => format!(
+            "{}{younger}",
+            count(n as u64, "contradiction", "contradictions")
+        ),
     }
 }
 
@@ -280,6 +302,10 @@ fn render_json(rolls: &Rolls, strict: bool) -> Value {
         "later_versions": rolls.overwritten,
         "notes": notes(rolls),
         "foreign": rolls.foreign.len(),
+        "strict": strict.then(|| match rolls.foreign.len() {
+            0 => json!([]),
+            count => json!([{ "what": "foreign", "count": count }]),
+        }),
         "late_s": rolls.late_s,
         "younger": rolls.ledger.as_ref().map(|ledger| ledger.younger),
         "findings": findings,

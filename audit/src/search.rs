@@ -9,6 +9,7 @@ use crate::{
     aws::bucket,
     error::CheckError,
     place::{Contradiction, Folder},
+    text::count,
 };
 
 /// So many folders are looked into where `--search` says no number.
@@ -38,8 +39,9 @@ impl Searched {
         (self.others.len() > earlier).then(|| Contradiction {
             code: "other-genesis",
             detail: format!(
-                "other bastions began a record of this request: {}; by the ledger {earlier} tries were before this one",
-                self.others.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")
+                "other bastions began a record of this request: {}; by the ledger {} before this one",
+                self.others.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
+                count(earlier as u64, "try was", "tries were")
             ),
         })
     }

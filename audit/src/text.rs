@@ -15,6 +15,7 @@ use crate::{
     rolls_command::time as second,
     row::Row,
     search::{self, Searched},
+    strict::Strange,
     verify_command::Around,
 };
 
@@ -28,6 +29,7 @@ pub(crate) fn render(report: &Report, around: &Around) -> String {
             format_args!("{}: {}", report.verdict.word(), meaning(report)),
         ),
     }
+    of_strict(&mut out, around);
     who(&mut out, report);
     proven(&mut out, report);
     rests_on(&mut out, report, around.overwritten);
@@ -71,6 +73,11 @@ fn wrapped(line: &str) -> String {
     out
 }
 
+/// So many of something: `1 line`, `2 lines`.
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
 }
@@ -78,15 +85,18 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn meaning(report: &Report) -> String {
     match report.verdict {
         Verdict::Valid => "sealed, complete, and anchored from genesis to seal".to_owned(),
-        Verdict::Withheld if report.unauthorised == 0 => {
-            format!(
-                "valid; {} payloads were withheld with authority",
-                report.withheld
-            )
-        }
+        Verdict::Withheld if report.unauthorised == 0 => format!(
+            "valid; {} withheld with authority",
+            count(report.withheld, "payload was", "payloads were")
+        ),
         Verdict::Withheld => format!(
-            "{} payloads are withheld, {} of them without a manifest of a redactor that you trust",
-            report.withheld, report.unauthorised
+            "{} withheld, {}without a manifest of a redactor that you trust",
+            count(report.withheld, "payload is", "payloads are"),
+            if report.unauthorised == report.withheld {
+                String::new()
+            } else {
+                format!("{} of them ", report.unauthorised)
+            }
         ),
         Verdict::Unanchored if report.anchors.genesis && report.anchors.seal => {
             "sealed, complete and anchored, but no ledger item that you gave says who approved it"
@@ -102,14 +112,25 @@ fn meaning(report: &Report) -> String {
         }
         Verdict::Incomplete => "records are missing".to_owned(),
         Verdict::Malformed => format!(
-            "records are missing, and {} lines cannot be read",
-            report.unreadable
+            "records are missing, and {} be read",
+            count(report.unreadable, "line cannot", "lines cannot")
         ),
         Verdict::Tampered if report.findings.is_empty() => {
             "what is said of this evidence elsewhere contradicts it".to_owned()
         }
         Verdict::Tampered => "something contradicts the chain".to_owned(),
     }
+}
+
+/// What `--strict` makes of what lies beside the chain.
+fn of_strict(out: &mut String, around: &Around) {
+    let mut found: Vec<String> = around.strict.iter().flatten().map(Strange::text).collect();
+    let Some(last) = found.pop() else { return };
+    let said = match found.as_slice() {
+        [] => last,
+        others => format!("{} and {last}", others.join(", ")),
+    };
+    line(out, format_args!("STRICT: exit code 1 because of {said}"));
 }
 
 fn time(us: u64) -> String {
@@ -171,9 +192,9 @@ fn proven(out: &mut String, report: &Report) {
         Some(seq) => line(
             out,
             format_args!(
-                "  proven     without a hole up to record {seq}; {} records in {} closed epochs, {} to {}",
-                report.records,
-                report.epochs,
+                "  proven     without a hole up to record {seq}; {} in {}, {} to {}",
+                count(report.records, "record", "records"),
+                count(report.epochs, "closed epoch", "closed epochs"),
                 time(report.first_us),
                 time(report.last_us)
             ),
@@ -216,12 +237,12 @@ fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
     line(
         out,
         format_args!(
-            "  rests on   {} of {} anchors (genesis {}, seal {}), {} epoch signatures",
+            "  rests on   {} of {} (genesis {}, seal {}), {}",
             a.matched,
-            a.given,
+            count(a.given, "anchor", "anchors"),
             yes(a.genesis),
             yes(a.seal),
-            report.epochs
+            count(report.epochs, "epoch signature", "epoch signatures")
         ),
     );
     if a.given == 0 {
@@ -236,7 +257,8 @@ fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
         line(
             out,
             format_args!(
-                "             {overwritten} later versions of anchors: only the first counts"
+                "             {} of anchors: only the first counts",
+                count(overwritten, "later version", "later versions")
             ),
         );
     }
@@ -248,7 +270,11 @@ fn read_from(out: &mut String, place: &Place) {
     let anchors = match (&place.anchors, place.prefixes.as_slice()) {
         (None, _) => "no anchors".to_owned(),
         (Some(from), [prefix]) => format!("anchors {} {}", plain(from), plain(prefix)),
-        (Some(from), prefixes) => format!("anchors {}, {} folders", plain(from), prefixes.len()),
+        (Some(from), prefixes) => format!(
+            "anchors {}, {}",
+            plain(from),
+            count(prefixes.len() as u64, "folder", "folders")
+        ),
     };
     let lines = if place.lines == LOGS {
         format!(
@@ -305,8 +331,8 @@ fn of_rolls(out: &mut String, row: Option<&Row>, contradicted: bool) {
         line(
             out,
             format_args!(
-                "             that is {} days ago, and control has written no roll since",
-                ago / 86_400
+                "             that is {} ago, and control has written no roll since",
+                count(ago / 86_400, "day", "days")
             ),
         );
     }
@@ -331,8 +357,8 @@ fn of_search(out: &mut String, searched: Option<&Searched>) {
     line(
         out,
         format_args!(
-            "  search     {} bastions of the role; {said}",
-            searched.bastions
+            "  search     {} of the role; {said}",
+            count(searched.bastions as u64, "bastion", "bastions")
         ),
     );
 }
@@ -370,18 +396,20 @@ fn wrong(out: &mut String, report: &Report, around: &Around) {
             .gaps
             .iter()
             .any(|gap| gap.first <= missing.first && missing.last <= gap.last);
-        let why = if signed {
-            "; the chain itself says that the log service refused them"
+        let (what, whom) = if missing.last == missing.first {
+            (format!("record {}", missing.first), "it")
         } else {
-            ""
+            (
+                format!("records {} to {}", missing.first, missing.last),
+                "them",
+            )
         };
-        line(
-            out,
-            format_args!(
-                "  missing    records {} to {}{why}",
-                missing.first, missing.last
-            ),
-        );
+        let why = if signed {
+            format!("; the chain itself says that the log service refused {whom}")
+        } else {
+            String::new()
+        };
+        line(out, format_args!("  missing    {what}{why}"));
     }
     let cause = match report.verdict {
         Verdict::Tampered if report.findings.is_empty() => {
@@ -412,33 +440,43 @@ fn beside(out: &mut String, report: &Report) {
     let counts = [
         (
             report.unproven,
+            "line joins the proven chain and is proven by nothing",
             "lines join the proven chain and are proven by nothing",
         ),
         (
             report.unsealed,
+            "frame was shipped without a key after the agent died; it proves nothing",
             "frames were shipped without a key after the agent died; they prove nothing",
         ),
         (
             report.foreign,
+            "line is foreign: not of this chain, no effect on the verdict",
             "lines are foreign: not of this chain, no effect on the verdict",
         ),
-        (report.unreadable, "lines are in no spelling of the format"),
+        (
+            report.unreadable,
+            "line is in no spelling of the format",
+            "lines are in no spelling of the format",
+        ),
         (
             report.duplicates,
+            "line is repeated to the byte, as the log service may do",
             "lines are repeated to the byte, as the log service may do",
         ),
         (
             report.retimed,
-            "log events carry another time than their record",
+            "log event carries another time than its record",
+            "log events carry another time than their records",
         ),
         (
             report.silences,
+            "silence is longer than the policy allows",
             "silences are longer than the policy allows",
         ),
     ];
-    for (count, what) in counts {
-        if count > 0 {
-            line(out, format_args!("  note       {count} {what}"));
+    for (n, one, many) in counts {
+        if n > 0 {
+            line(out, format_args!("  note       {}", count(n, one, many)));
         }
     }
     if let Some((seq, us)) = report.longest_silence {
@@ -468,12 +506,12 @@ fn sessions(out: &mut String, report: &Report) {
         line(
             out,
             format_args!(
-                "  login {number:<4} {}: {} records ({} to {}), {} bytes shown, {} typed, {}, {} to {}",
+                "  login {number:<4} {}: {} ({} to {}), {} shown, {} typed, {}, {} to {}",
                 report.session_verdict(s).word(),
-                s.records,
+                count(s.records, "record", "records"),
                 s.first_seq,
                 s.last_seq,
-                s.output_bytes,
+                count(s.output_bytes, "byte", "bytes"),
                 s.input_bytes,
                 match (s.started, s.ended, s.withheld) {
                     (_, _, withheld @ 1..) => format!("{withheld} withheld"),

@@ -29,6 +29,7 @@ use crate::{
     rolls_command,
     row::Row,
     search::{self, Searched},
+    strict::{self, Strange},
     text,
 };
 
@@ -46,7 +47,7 @@ pub(crate) struct Args {
         required_unless_present = "file"
     )]
     target: Option<String>,
-    /// The record lines: one log event a line as `export` writes them, or the bare messages
+    /// The record lines: one log event a line as `powerpole export` writes them, or the bare messages
     #[arg(long, value_name = "LINES")]
     file: Option<PathBuf>,
     /// The request's ledger item: a file with DynamoDB's typed JSON, or `dynamodb` to fetch it
@@ -69,11 +70,11 @@ pub(crate) struct Args {
     /// the request's last head, and nobody can change them
     #[arg(long, value_name = "s3://BUCKET | FILE")]
     rolls: Option<String>,
-    /// Look into the folder of every bastion in the anchors' bucket for others that began a record of this request; a
-    /// call each, so not if there are more than MOST
+    /// Look into the folder of every bastion in the anchors' bucket for others that began a record of this request: a
+    /// call each, so not at all if there are more of them than MOST (10000 where it is not said)
     #[arg(long, value_name = "MOST", num_args = 0..=1, require_equals = true, default_missing_value = search::MOST)]
     search: Option<usize>,
-    /// Exit 1 also when there are lines that are not this chain's, or other bastions of this request
+    /// Exit 1 also when there are lines that are not this chain's, or other bastions of this request, and say so
     #[arg(long)]
     strict: bool,
     /// Print one JSON object instead of text (docs/chain-format.md §11 lists its keys)
@@ -87,18 +88,21 @@ const HELP: &str = "\
 What is read from AWS is read where you say: --role-id, --log-group and the anchors' bucket are
 needed then. Whoever can edit the ledger would choose what is verified otherwise. The owner finds
 them in control's configuration: bastion.role_id, evidence.log_group, evidence.anchor_bucket. For
-files they are optional, and compared.
+files they are optional, and compared. A directory holds LINES.jsonl and, if they are there,
+LEDGER.json, ANCHORS.jsonl and REDACTIONS.jsonl; its rolls are named by --rolls.
 
 Verdicts and exit codes:
   0   VALID       sealed, complete, and anchored from genesis to seal
       WITHHELD    the same, but payloads were withheld by somebody whom you trust
-  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it, or no ledger item says
-                  who approved it
+  1   UNANCHORED  sealed and complete, but the anchors do not bear witness to all of it, or no
+                  ledger item says who approved it
       UNSEALED    the bastion died before it could seal; the text says up to where all is proven
       INCOMPLETE  records are missing that are known to have been
       MALFORMED   records are missing, and there are lines that nobody can read
-      TAMPERED    something contradicts the chain, its place or the rolls; the text says which record and which rule
+      TAMPERED    something contradicts the chain, its place or the rolls; the text says which
+                  record and which rule
       WITHHELD    payloads are withheld, and no manifest that you trust says so
+      any         with --strict: something strange lies beside the chain; the text says what
   2   no verdict: something could not be read or fetched
   64  wrong usage";
 
@@ -125,6 +129,8 @@ pub(crate) struct Around {
     pub(crate) searched: Option<Searched>,
     /// What contradicts the place or the rolls.
     pub(crate) contradictions: Vec<Contradiction>,
+    /// What `--strict` does not let pass, where it was asked for.
+    pub(crate) strict: Option<Vec<Strange>>,
 }
 
 /// Verifies and prints; the exit code is the verdict's.
@@ -136,14 +142,15 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     };
     let said = args.place.said(args.anchors.as_deref(), request)?;
     said.suffice(from.read(args))?;
-    let (report, around) = verify(args, &said, &from).await?;
-    let others = around
-        .searched
+    let (report, mut around) = verify(args, &said, &from).await?;
+    around.strict = args
+        .strict
+        .then(|| strict::strange(&report, around.searched.as_ref()));
+    let fails = around
+        .strict
         .as_ref()
-        .is_some_and(|s| !s.others.is_empty());
-    let code = report
-        .exit_code(args.strict)
-        .max(u8::from(args.strict && others));
+        .is_some_and(|found| !found.is_empty());
+    let code = report.exit_code(args.strict).max(u8::from(fails));
     if args.json {
         println!("{}", json::render(&report, code, &around));
     } else {
@@ -401,6 +408,7 @@ fn around(said: &Said, from: &Source, read: Read, beside: &Beside) -> Around {
         row: None,
         searched: None,
         contradictions,
+        strict: None,
     }
 }
 

@@ -53,6 +53,76 @@ fn help_names_every_verdict_and_exit_code() {
 }
 
 #[test]
+fn what_goes_on_in_the_next_line_of_a_help_stands_under_its_own_column() {
+    for (command, code) in [("verify", 0), ("export", 0), ("rolls", 0)] {
+        let output = powerpole(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(code));
+        let help = told(&output);
+        let (_, codes) = help.split_once("xit codes:\n").unwrap();
+        for line in codes.lines() {
+            let named =
+                line.starts_with("  ") && line.chars().nth(2).is_some_and(|c| c.is_ascii_digit());
+            assert!(named || line.starts_with("      "), "{command}: {line:?}");
+        }
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn one_of_something_is_told_as_one() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors");
+    for entry in fs::read_dir(vectors).unwrap() {
+        let directory = entry.unwrap().path();
+        let text = told(&powerpole(&[
+            "verify",
+            directory.to_str().unwrap(),
+            "--strict",
+        ]));
+        for wrong in [
+            " 1 records ",
+            " 1 lines",
+            " 1 closed epochs",
+            " 1 epoch signatures",
+            " 1 frames",
+            " 1 payloads",
+        ] {
+            assert!(
+                !text.contains(wrong),
+                "{}: {wrong:?} in {text}",
+                directory.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_still_open_has_no_bastion_yet() {
+    let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors/valid");
+    let lines = valid.join("LINES.jsonl");
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = directory.path().join("LEDGER.json");
+    for (state, said) in [
+        ("REQUESTED", "has no bastion yet (it is REQUESTED)"),
+        ("LAPSED", "never had a bastion (it is LAPSED)"),
+        ("WAITING", "WAITING is no state of a request"),
+    ] {
+        let item = format!(r#"{{"request":{{"S":"req-1"}},"state":{{"S":"{state}"}}}}"#);
+        fs::write(&ledger, item).unwrap();
+        let output = powerpole(&[
+            "verify",
+            "--file",
+            lines.to_str().unwrap(),
+            "--ledger",
+            ledger.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(2), "{state}");
+        assert!(told(&output).contains(said), "{}", told(&output));
+    }
+}
+
+#[test]
 fn wrong_usage_says_what_would_be_right() {
     let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors/valid");
     let lines = valid.join("LINES.jsonl");

@@ -94,11 +94,47 @@ fn lines_ledger_and_anchors_are_enough_as_single_files() {
 fn strict_turns_foreign_lines_into_a_failure() {
     let directory = vectors().join("valid-with-foreign-lines");
     let directory = directory.to_str().unwrap();
-    assert_eq!(powerpole(&["verify", directory]).status.code(), Some(0));
-    assert_eq!(
-        powerpole(&["verify", directory, "--strict"]).status.code(),
-        Some(1)
+    let output = powerpole(&["verify", directory]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("STRICT"));
+    let output = powerpole(&["verify", directory, "--strict"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let said: Vec<&str> = text.lines().take(2).collect();
+    assert!(said[0].starts_with("VALID"), "{text}");
+    assert!(
+        said[1].starts_with("STRICT: exit code 1 because of "),
+        "{text}"
     );
+    assert!(said[1].contains(" foreign lines"), "{text}");
+}
+
+#[test]
+fn json_says_what_strict_does_not_let_pass() {
+    for (vector, flags, exit, expected) in [
+        ("valid", &["--json"][..], 0, Value::Null),
+        ("valid", &["--json", "--strict"], 0, serde_json::json!([])),
+        ("valid-with-foreign-lines", &["--json"], 0, Value::Null),
+        (
+            "malformed",
+            &["--json", "--strict"],
+            1,
+            serde_json::json!([{"what": "unreadable", "count": 1}]),
+        ),
+    ] {
+        let directory = vectors().join(vector);
+        let arguments = [&["verify", directory.to_str().unwrap()], flags].concat();
+        let output = powerpole(&arguments);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}");
+        assert_eq!(report["strict"], expected, "{arguments:?}");
+    }
+    let directory = vectors().join("valid-with-foreign-lines");
+    let output = powerpole(&["verify", directory.to_str().unwrap(), "--json", "--strict"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["exit"], 1);
+    assert_eq!(report["strict"][0]["what"], "foreign");
+    assert_eq!(report["strict"][0]["count"], report["foreign"]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) struct Install {
     /// Name of that key in tickets
     #[arg(long, value_name = "ID", requires = "ticket_key_file")]
     ticket_key_id: Option<String>,
-    /// Ends an old ticket key; may be repeated
+    /// End an old ticket key; may be repeated
     #[arg(long, value_name = "ID")]
     retire_ticket_key: Vec<String>,
     /// Seconds that an account lives without a renewal
@@ -59,7 +59,7 @@ pub(super) struct Install {
     /// Refuse to open accounts while the server's audit log is off
     #[arg(long)]
     require_audit: bool,
-    /// Prints the SQL and changes nothing; no key is in it, no server is asked
+    /// Print the SQL and change nothing; no key is in it, no server is asked
     #[arg(long)]
     print: bool,
     /// With --print: which server the SQL is for
