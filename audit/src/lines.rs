@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 /// A line of the format with every byte escaped (`\u0041`) is shorter; what is longer is no record anyway.
 const LONGEST: usize = 264 << 10;
-const BLOCK: usize = 32 << 10;
+/// What is read at once. Smaller ones make the threads wait for each other, larger ones leave the second-level cache.
+const BLOCK: usize = 128 << 10;
 const MOST_THREADS: usize = 2;
 
 #[derive(Deserialize)]
@@ -36,6 +37,10 @@ pub(crate) fn feed(reader: impl Read + Send, verifier: &mut Verifier) -> io::Res
 }
 
 fn open(line: &[u8], message: &mut Vec<u8>, reducer: &mut Reducer) {
+    // Whether a block came to hold all of it depends on how the file was read; its worth must not.
+    if line.len() > LONGEST {
+        return reducer.unreadable();
+    }
     let Some(rest) = line.strip_prefix(b"{\"timestamp\":") else {
         return reducer.line(line, None);
     };
@@ -217,6 +222,27 @@ mod tests {
             let mut verifier = Verifier::new(Inputs::default());
             feed(Dribble(text, step), &mut verifier).unwrap();
             assert_eq!(verifier.finish().unreadable, 4, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_unreadable_however_the_file_is_read() {
+        let vector = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../chain/tests/vectors/valid/LINES.jsonl");
+        let text = std::fs::read_to_string(vector).unwrap();
+        let (first, _) = text.split_once('\n').unwrap();
+        let rest = first.strip_prefix("{\"timestamp\":").unwrap();
+        // JSON allows blanks: the same line, so long or one longer.
+        let padded = |length: usize| {
+            let blanks = " ".repeat(length - first.len());
+            format!("{{\"timestamp\":{blanks}{rest}\n")
+        };
+        for step in [4096, BLOCK - 1, BLOCK, 1 << 20] {
+            for (length, expected) in [(LONGEST, 0), (LONGEST + 1, 1), (LONGEST + BLOCK, 1)] {
+                let mut verifier = Verifier::new(Inputs::default());
+                feed(Dribble(padded(length).as_bytes(), step), &mut verifier).unwrap();
+                assert_eq!(verifier.finish().unreadable, expected, "{length} by {step}");
+            }
         }
     }
 
