@@ -6,6 +6,7 @@
 
 use crate::approval::{self, Doubt};
 use crate::ledger::Created;
+use crate::ledger::item::Item;
 use crate::ledger::transitions as to;
 use crate::listener::in_time;
 use crate::policy::{Permission, Refused, may_ask, may_decide, may_finish, may_request};
@@ -14,7 +15,7 @@ use crate::seal::Decision;
 use crate::service::{Service, StepError};
 use crate::slack::inbound::{self, Button, Interaction, Press};
 use crate::slack::verify;
-use crate::slack::view::{block, modal};
+use crate::slack::view::{self, block, modal};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -33,6 +34,8 @@ const ACK: Duration = Duration::from_millis(2600);
 /// No request takes longer, however slowly its body comes: whoever sends it has not proven to be Slack until it is there.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW: &str = "This takes longer than it should. Look whether it happened; if not, do it again: nothing is done twice.";
+const NO_CLUSTER: &str =
+    "You may not ask for any cluster. The owners of each keep the list of its operators.";
 const TROUBLE: &str =
     "PowerPole could not do that just now; nothing was changed. Try again in a moment.";
 
@@ -148,7 +151,7 @@ async fn open_request(
         .filter(|c| may_ask(c, &person.email) == Permission::Granted)
         .collect();
     if clusters.is_empty() {
-        return Ok(Some(Refused::NotOperator.text().to_owned()));
+        return Ok(Some(NO_CLUSTER.to_owned()));
     }
     if person.email.account_name().is_err() {
         return Ok(Some(Refused::NoAccount.text().to_owned()));
@@ -212,10 +215,7 @@ async fn click(service: &Service, button: &Button) -> Result<(), StepError> {
     let (Permission::Granted, Some(person)) = (&permission, person) else {
         if let Permission::Refused(why) = permission {
             tracing::warn!(request = %item.request, user = button.user, code = why.code(), press = ?button.press, "refused a click");
-            service
-                .chat
-                .whisper(&button.channel, &button.user, why.text())
-                .await?;
+            answer(service, button, &item, why.text()).await?;
             service.nudge(&item.request);
         }
         return Ok(());
@@ -224,7 +224,7 @@ async fn click(service: &Service, button: &Button) -> Result<(), StepError> {
         Press::Deny => {
             service
                 .chat
-                .open_view(&button.trigger, &modal::denial(&item.request))
+                .open_view(&button.trigger, &modal::denial(&item, &service.config))
                 .await?
         }
         Press::Approve => {
@@ -237,27 +237,33 @@ async fn click(service: &Service, button: &Button) -> Result<(), StepError> {
             if service.apply(&item.request, step).await?.is_some() {
                 tracing::info!(request = %item.request, approver = %person.email, "approved");
             } else {
-                service
-                    .chat
-                    .whisper(&button.channel, &button.user, Refused::Decided.text())
-                    .await?;
+                answer(service, button, &item, Refused::Decided.text()).await?;
             }
         }
         Press::Finish => {
             let _ = service
                 .apply(&item.request, to::ask_finish(service.clock.now()))
                 .await?;
-            service
-                .chat
-                .whisper(
-                    &button.channel,
-                    &button.user,
-                    "The bastion is told with its next heartbeat.",
-                )
-                .await?;
+            let text = "The bastion is told to finish with its next heartbeat.";
+            answer(service, button, &item, text).await?;
         }
     }
     service.nudge(&item.request);
+    Ok(())
+}
+
+/// Tells whoever clicked, and nobody else, what came of it, and of which request.
+async fn answer(
+    service: &Service,
+    button: &Button,
+    item: &Item,
+    text: &str,
+) -> Result<(), StepError> {
+    let of = view::escape(&view::name(item, &service.config));
+    service
+        .chat
+        .whisper(&button.channel, &button.user, &format!("{of}: {text}"))
+        .await?;
     Ok(())
 }
 

@@ -275,7 +275,7 @@ async fn warn(service: &Service, item: &Item, before_s: u64) -> Result<Progress,
         .map_or(before_s, |deadline| seconds_between(now, deadline));
     if let Err(error) = service
         .chat
-        .post(&dm.channel, None, &warning(item, left))
+        .post(&dm.channel, None, &warning(item, &service.config, left))
         .await
     {
         let _ = service.apply(&item.request, to::release_warning()).await;

@@ -85,13 +85,14 @@ async fn a_request_goes_from_the_modal_to_the_receipt() {
     *stage.slack.failing.lock().unwrap() = None;
     stage.tick().await;
     stage.tick().await;
-    let warnings = stage
+    let warnings: Vec<Value> = stage
         .slack
         .of("chat.postMessage")
         .into_iter()
         .filter(|m| m["text"].to_string().contains("ends in"))
-        .count();
-    assert_eq!(warnings, 1);
+        .collect();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].to_string().contains(request.as_str()));
 
     stage.click("U0ALICE", "finish", &request).await;
     let (_, answer) = bastion
@@ -191,11 +192,20 @@ async fn only_slack_only_approvers_and_only_others_decide() {
         stage.click(user, "approve", &request).await;
         stage.click(user, "deny", &request).await;
     }
-    assert_eq!(stage.slack.of("chat.postEphemeral").len(), 6);
+    let whispers = stage.slack.of("chat.postEphemeral");
+    assert_eq!(whispers.len(), 6);
+    for whisper in &whispers {
+        let text = whisper["text"].as_str().unwrap();
+        assert!(
+            text.starts_with("WRITE on ") && text.contains(request.as_str()),
+            "{text}"
+        );
+    }
     assert_eq!(stage.item(&request).await.state, State::Requested);
 
     stage.click("U0CAROL", "deny", &request).await;
     let view = stage.slack.of("views.open").last().unwrap()["view"].clone();
+    assert!(view["blocks"].to_string().contains(request.as_str()));
     let deny = serde_json::json!({"type": "view_submission", "user": {"id": "U0CAROL"}, "team": {"id": "T0POWERPOLE"},
         "view": {"callback_id": view["callback_id"], "private_metadata": view["private_metadata"],
             "state": {"values": {"reason": {"reason": {"value": "use the replica"}}}}}});

@@ -1,13 +1,13 @@
 //! The messages: the approvers' card, the operator's DM, the notice, warnings and the receipt.
 
-use super::modal::button;
+use super::modal::{button, finish_button};
+use super::outcome::{decided, ended_by, outcome};
 use super::{
-    Message, SECRET_MARK, action, block, context, cut, duration, escape, plain, section, time,
+    Message, SECRET_MARK, action, block, bullets, code, context, count, cut, duration, escape,
+    name, plain, quote, section, time, title,
 };
-use crate::approval::Doubt;
 use crate::config::{Config, Links};
-use crate::ledger::item::{Failure, Item, PostKind};
-use crate::theft::Theft;
+use crate::ledger::item::{Closing, Item, PostKind};
 use jiff::Timestamp;
 use powerpole_protocol::ledger::State;
 use serde_json::{Value, json};
@@ -59,17 +59,14 @@ pub fn access(item: &Item, config: &Config, access: Access<'_>) -> Message {
     };
     let line = escape(access.mysql_line).replace('`', "'");
     Message {
-        text: format!(
-            "Your bastion for {} is ready.",
-            escape(&title(item, config))
-        ),
+        text: format!("Your bastion is ready: {}", escape(&name(item, config))),
         blocks: json!([
             header("Your bastion is ready"),
             section(&format!("{}\nThe window ends {}.", what(item, config), time(access.deadline))),
             section(&format!("*1.* <{}|Open the session in your browser>, or in a terminal:\n```{}```", fill(session_url), escape(&fill(session_command)))),
             section(&format!("*2.* Open the database:\n```{}```", cut(&line, 2900))),
             section(&format!("*3.* The password, for this window only:\n```{SECRET_MARK}```")),
-            {"type": "actions", "block_id": block::SESSION, "elements": [button(action::FINISH, "Finish now", None, &item.request)]},
+            {"type": "actions", "block_id": block::SESSION, "elements": [finish_button(item, config)]},
             context(&format!("{} · Everything in the session is recorded. Slack keeps what it was sent; this message is overwritten when the window ends.", item.request)),
         ]),
     }
@@ -77,11 +74,11 @@ pub fn access(item: &Item, config: &Config, access: Access<'_>) -> Message {
 
 /// A warning before the end.
 #[must_use]
-pub fn warning(item: &Item, left_s: u64) -> Message {
+pub fn warning(item: &Item, config: &Config, left_s: u64) -> Message {
     let text = format!(
-        "Your window on {} ends in {}. Sessions end, open connections are cut and the account is removed.",
-        item.cluster,
-        duration(left_s)
+        "Your window ends in {}: {}\nSessions end, open connections are cut and the account is removed.",
+        duration(left_s),
+        escape(&name(item, config))
     );
     Message {
         blocks: json!([section(&text)]),
@@ -92,61 +89,73 @@ pub fn warning(item: &Item, left_s: u64) -> Message {
 /// The receipt in the approval's thread.
 #[must_use]
 pub fn receipt(item: &Item, config: &Config) -> Message {
-    let mut lines = vec![format!("*Receipt* · {}", what(item, config))];
-    lines.push(format!(
-        "Operator <@{}>, {}",
-        item.operator_slack,
-        decided(item)
-    ));
-    match (&item.closing, item.ready_at) {
+    let mut lines = vec![
+        format!("*Receipt* · {}", what(item, config)),
+        format!("Operator <@{}>, {}", item.operator_slack, decided(item)),
+    ];
+    let others = match (&item.closing, item.ready_at) {
         (Some(closing), Some(ready)) => {
-            let lasted = crate::clock::seconds_between(ready, closing.at);
-            lines.push(format!(
-                "From {} to {} ({}), ended by: {}",
-                time(ready),
-                time(closing.at),
-                duration(lasted),
-                escape(&closing.reason)
-            ));
-            lines.push(format!(
-                "{} login(s), {} refused, {} statement(s)",
-                closing.sessions, closing.refused, closing.statements
-            ));
-            lines.push(if closing.sealed {
-                "Evidence: sealed, shipped and anchored".to_owned()
-            } else {
-                "Evidence: *NOT sealed*. What was proven up to then, `powerpole verify` tells."
-                    .to_owned()
-            });
-            lines.push(if closing.account_gone {
-                "Account: read back as gone".to_owned()
-            } else {
-                "Account: *not read back as gone* everywhere by the bastion (below); the database's own event removes it when its lease ends.".to_owned()
-            });
-            if let Some((seq, hash)) = &closing.head {
-                lines.push(format!("Final head: `{seq}` `{}`", escape(hash)));
-            }
-            lines.extend(
-                closing
-                    .remarks
-                    .iter()
-                    .take(10)
-                    .map(|r| format!("• {}", escape(&cut(r, 200)))),
-            );
+            lines.extend(closed(closing, ready));
+            let remarks: Vec<String> = closing
+                .remarks
+                .iter()
+                .take(10)
+                .map(|r| cut(r, 200))
+                .collect();
+            (!remarks.is_empty()).then(|| bullets(&remarks))
         }
-        _ => lines.push(outcome(item)),
-    }
+        _ => {
+            let outcome = outcome(item);
+            lines.push(outcome.text);
+            outcome.words.map(|words| quote(&words))
+        }
+    };
     lines.push(format!(
         "Instance {}, request no. {}: {}",
         item.instance.as_ref().map_or("none", |i| i.as_str()),
         item.number,
         item.request
     ));
-    let text = lines.join("\n");
+    let blocks = std::iter::once(section(&lines.join("\n"))).chain(others);
     Message {
-        text: format!("Receipt of {}", item.request),
-        blocks: json!([section(&text)]),
+        text: format!("Receipt: {}", escape(&name(item, config))),
+        blocks: blocks.collect(),
     }
+}
+
+/// The receipt's lines of a window that was open.
+fn closed(closing: &Closing, ready: Timestamp) -> Vec<String> {
+    let lasted = crate::clock::seconds_between(ready, closing.at);
+    let mut lines = vec![
+        format!(
+            "From {} to {} ({}), ended because: {}",
+            time(ready),
+            time(closing.at),
+            duration(lasted),
+            ended_by(&closing.reason)
+        ),
+        format!(
+            "{}, {} refused, {}",
+            count(closing.sessions, "login", "logins"),
+            closing.refused,
+            count(closing.statements, "statement", "statements")
+        ),
+        if closing.sealed {
+            "Evidence: sealed, shipped and anchored".to_owned()
+        } else {
+            "Evidence: *NOT sealed*. What was proven up to then, `powerpole verify` tells."
+                .to_owned()
+        },
+        if closing.account_gone {
+            "Account: read back as gone".to_owned()
+        } else {
+            "Account: *not read back as gone* everywhere by the bastion (below); the database's own event removes it when its lease ends.".to_owned()
+        },
+    ];
+    if let Some((seq, hash)) = &closing.head {
+        lines.push(format!("Final head: `{seq}` {}", code(hash)));
+    }
+    lines
 }
 
 fn card(item: &Item, config: &Config) -> Message {
@@ -164,7 +173,8 @@ fn card(item: &Item, config: &Config) -> Message {
             field("For", &duration(item.duration_s)),
             field("Start", &start),
         ]}),
-        section(&format!("*Why*\n&gt; {}", escape(&item.reason))),
+        section("*Why*"),
+        quote(&item.reason),
     ];
     if item.state == State::Requested {
         blocks.push(
@@ -174,14 +184,13 @@ fn card(item: &Item, config: &Config) -> Message {
             ]}),
         );
     } else {
-        blocks.push(section(&outcome(item)));
+        blocks.extend(outcome(item).blocks());
     }
     blocks.push(context(item.request.as_str()));
     let text = format!(
-        "{} asks for {} on {}",
+        "{} asks for {}",
         escape(item.operator.as_str()),
-        item.level,
-        escape(&title(item, config))
+        escape(&name(item, config))
     );
     Message {
         text,
@@ -200,110 +209,28 @@ fn direct(item: &Item, config: &Config) -> Message {
         State::Closed => "Your window has ended",
         State::Failed => "Your bastion could not be built",
     };
+    let mut blocks = vec![header(heading), section(&what(item, config))];
+    blocks.extend(outcome(item).blocks());
+    blocks.push(context(item.request.as_str()));
     Message {
-        text: format!("{heading}: {}", escape(&title(item, config))),
-        blocks: json!([
-            header(heading),
-            section(&what(item, config)),
-            section(&outcome(item)),
-            context(item.request.as_str())
-        ]),
+        text: format!("{heading}: {}", escape(&name(item, config))),
+        blocks: Value::Array(blocks),
     }
 }
 
 fn notice(item: &Item, config: &Config) -> Message {
-    let text = format!(
+    let mut outcome = outcome(item);
+    outcome.text = format!(
         "<@{}> · {} · {}",
         item.operator_slack,
         what(item, config),
-        outcome(item)
+        outcome.text
     );
+    let mut blocks = outcome.blocks();
+    blocks.push(context(item.request.as_str()));
     Message {
-        blocks: json!([section(&text)]),
-        text: format!("{} {}", item.request, item.state),
-    }
-}
-
-/// What became of the request, in a sentence or two.
-fn outcome(item: &Item) -> String {
-    let reason = |text: &str| escape(&cut(text, 1000));
-    match item.state {
-        State::Requested => "Waiting for a decision.".to_owned(),
-        State::Denied => format!("Denied by {}: {}", approver(item), reason(item.denial.as_deref().unwrap_or("no reason given"))),
-        State::Lapsed => "Nobody decided in time. Ask again if you still need it.".to_owned(),
-        State::Approved => match item.start_at {
-            Some(start) => format!("Approved by {}. The window is planned for {}.", approver(item), time(start)),
-            None => format!("Approved by {}.", approver(item)),
-        },
-        State::Launching | State::Booting => match item.attempt.0 {
-            0 | 1 => format!("Approved by {}; the bastion is being built. Waiting costs nothing: the clock starts when it is ready.", approver(item)),
-            n => format!("Approved by {}; the bastion is being built (attempt {n}).", approver(item)),
-        },
-        State::Ready => match item.deadline {
-            Some(deadline) => format!("Approved by {}; in use until {}.", approver(item), time(deadline)),
-            None => format!("Approved by {}; in use.", approver(item)),
-        },
-        State::Closed => match &item.closing {
-            Some(closing) if closing.reason == "lost" => "The bastion was lost. Its account is removed by the database when its lease ends; the evidence is not sealed. The receipt is in the approval's thread.".to_owned(),
-            Some(closing) => format!("Ended {} ({}). {} statement(s) recorded.", time(closing.at), escape(&closing.reason), closing.statements),
-            None => "Ended.".to_owned(),
-        },
-        State::Failed => match &item.failure {
-            Some(failure) => failed(item, failure),
-            None => "It failed.".to_owned(),
-        },
-    }
-}
-
-/// What failed, and what is known of what it left; an alarm stands first, where nothing can push it out of sight.
-fn failed(item: &Item, failure: &Failure) -> String {
-    let short = |text: &str, limit| escape(&cut(text, limit));
-    let what = format!(
-        "It failed at *{}* (`{}`): {}",
-        short(&failure.step, 60),
-        short(&failure.code, 60),
-        short(&failure.message, 400)
-    );
-    let left = left(item);
-    let theft = Theft::of(&failure.code).map(Theft::text);
-    match theft.or(Doubt::of(&failure.code).map(Doubt::text)) {
-        Some(alarm) => format!(
-            "*{alarm}* Show this to the platform's engineers before you ask again.\n{what}\n{left}"
-        ),
-        None => format!("{what}\n{left} Ask again, or show this to the platform's engineers."),
-    }
-}
-
-/// What is left of a request that failed, as far as it was read back.
-fn left(item: &Item) -> String {
-    let instance = match (item.attempt.0, &item.instance, item.terminated_at) {
-        (0, ..) => return "Nothing was launched.".to_owned(),
-        (_, None, _) => return "EC2 knows no instance of it.".to_owned(),
-        (_, Some(_), None) => "The instance is being ended.",
-        (_, Some(_), Some(_)) => "The instance is gone.",
-    };
-    let account = if item.closing.as_ref().is_some_and(|c| c.account_gone) {
-        "Its account was read back as gone."
-    } else {
-        "Whether it had opened an account was not read back; if it had, the database closes that when its lease runs out."
-    };
-    format!("{instance} {account}")
-}
-
-/// Who approved, unless control doubts that anybody did.
-fn decided(item: &Item) -> String {
-    let doubted = item.failure.as_ref().and_then(|f| Doubt::of(&f.code));
-    match doubted {
-        Some(Doubt::Asked | Doubt::Approval) => "*no approval that control vouches for*".to_owned(),
-        _ => format!("approved by {}", approver(item)),
-    }
-}
-
-fn approver(item: &Item) -> String {
-    match (&item.approver_slack, &item.approver) {
-        (Some(slack), _) => format!("<@{slack}>"),
-        (None, Some(email)) => escape(email.as_str()),
-        (None, None) => "nobody".to_owned(),
+        blocks: Value::Array(blocks),
+        text: format!("{}: {}", item.state, escape(&name(item, config))),
     }
 }
 
@@ -321,12 +248,6 @@ fn what(item: &Item, config: &Config) -> String {
     )
 }
 
-fn title(item: &Item, config: &Config) -> String {
-    config
-        .cluster(&item.cluster)
-        .map_or_else(|| item.cluster.to_string(), |c| c.title.clone())
-}
-
 fn header(text: &str) -> Value {
     json!({"type": "header", "text": plain(text, 150)})
 }
@@ -338,7 +259,7 @@ fn field(name: &str, text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::item::Closing;
+    use crate::ledger::item::Failure;
     use crate::request::tests::{config, item, now};
     use powerpole_protocol::id::{Attempt, InstanceId, SchemaName};
 
@@ -392,7 +313,7 @@ mod tests {
             }
         }
         check(&receipt(&item, &config));
-        check(&warning(&item, 60));
+        check(&warning(&item, &config, 60));
         check(&access(
             &item,
             &config,
@@ -404,14 +325,114 @@ mod tests {
         ));
     }
 
+    /// Texts in which Slack reads formatting.
+    fn mrkdwn(message: &Message) -> String {
+        fn walk(value: &Value, found: &mut String) {
+            if value["type"] == "mrkdwn" {
+                found.push_str(value["text"].as_str().unwrap());
+            }
+            for inner in value.as_array().into_iter().flatten() {
+                walk(inner, found);
+            }
+            for inner in value
+                .as_object()
+                .into_iter()
+                .flat_map(|fields| fields.values())
+            {
+                walk(inner, found);
+            }
+        }
+        let mut found = message.text.clone();
+        walk(&message.blocks, &mut found);
+        found
+    }
+
+    const TYPED: &str = "*x* _y_ ~z~ `q` <@U1> <!channel> @here :x: &lt; http://evil.example";
+
     #[test]
-    fn what_a_person_typed_mentions_nobody_and_holds_no_secrets_place() {
+    fn what_somebody_else_wrote_is_shown_as_it_was_written() {
+        let config = config();
         let mut item = item("alice@example.com", 1);
-        item.reason = "<!channel> \u{1} & <@U1>".into();
-        let card = render(PostKind::Card, &item, &config()).blocks.to_string();
-        assert!(
-            !card.contains("<!channel>") && !card.contains("<@U1>") && !card.contains("\\u0001")
+        item.reason = TYPED.into();
+        item.denial = Some(TYPED.into());
+        item.failure = Some(Failure {
+            step: "account".into(),
+            code: "database_failed".into(),
+            message: TYPED.into(),
+            retry: false,
+        });
+        let mut shown = vec![render(PostKind::Card, &item, &config)];
+        for state in [State::Denied, State::Failed] {
+            item.state = state;
+            shown.extend(PostKind::ALL.map(|kind| render(kind, &item, &config)));
+            shown.push(receipt(&item, &config));
+        }
+        item.state = State::Closed;
+        item.ready_at = Some(now());
+        item.closing = Some(Closing {
+            at: now(),
+            reason: "failed".into(),
+            sealed: true,
+            account_gone: true,
+            head: None,
+            sessions: 1,
+            refused: 1,
+            statements: 1,
+            remarks: vec![TYPED.into(), TYPED.into()],
+        });
+        shown.push(receipt(&item, &config));
+        for message in &shown {
+            let blocks = message.blocks.as_array().unwrap();
+            let literal = json!({"type": "text", "text": TYPED}).to_string();
+            let rich: Vec<&Value> = blocks.iter().filter(|b| b["type"] == "rich_text").collect();
+            assert!(
+                !rich.is_empty() && rich.iter().all(|b| b.to_string().contains(&literal)),
+                "{blocks:?}"
+            );
+            assert!(!mrkdwn(message).contains("*x*"), "{blocks:?}");
+            check(message);
+        }
+    }
+
+    #[test]
+    fn every_message_names_level_cluster_and_request() {
+        let config = config();
+        let mut item = item("alice@example.com", 1);
+        item.state = State::Ready;
+        let access = access(
+            &item,
+            &config,
+            Access {
+                instance: "i-0123456789abcdef0",
+                mysql_line: "mysql -p",
+                deadline: now(),
+            },
         );
+        let mut told = vec![access, warning(&item, &config, 60), receipt(&item, &config)];
+        for state in State::ALL {
+            item.state = state;
+            told.extend(PostKind::ALL.map(|kind| render(kind, &item, &config)));
+        }
+        let title = &config.clusters[0].title;
+        for message in told {
+            assert!(
+                message.text.contains(&name(&item, &config)),
+                "{}",
+                message.text
+            );
+            let blocks = message.blocks.to_string();
+            for part in [item.level.as_str(), title, item.request.as_str()] {
+                assert!(blocks.contains(part), "{part} in {blocks}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_person_holds_the_secrets_place() {
+        let mut item = item("alice@example.com", 1);
+        item.reason = "a\u{1}b".into();
+        let card = render(PostKind::Card, &item, &config()).blocks.to_string();
+        assert!(!card.contains("\\u0001"), "{card}");
         let access = access(
             &item,
             &config(),
@@ -457,7 +478,7 @@ mod tests {
         );
         let text = shown("ticket_used", |item| item.terminated_at = Some(now()));
         assert!(text.contains("The instance is gone"), "{text}");
-        let (alarm, said) = (text.find("may have opened an account"), text.find("&amp;"));
+        let (alarm, said) = (text.find("may have opened an account"), text.find("&&&"));
         assert!(alarm.is_some() && alarm < said, "{text}");
         assert!(
             text.contains("Security was alarmed") && !text.contains("or show"),

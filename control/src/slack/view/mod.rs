@@ -1,9 +1,13 @@
 //! What people see in Slack, as pure functions from a request to Block Kit. Limits (FACTS: section 3000,
-//! field 2000, header 150, option text 75, title 24) are kept by cutting; what a person typed is escaped.
+//! field 2000, header 150, option text 75, title 24) are kept by cutting. What somebody else wrote is shown as it was
+//! written ([`quote`]), and escaped where it stands in mrkdwn ([`escape`]).
 
 pub mod message;
 pub mod modal;
+mod outcome;
 
+use crate::config::Config;
+use crate::ledger::item::Item;
 use jiff::Timestamp;
 use powerpole_protocol::text::is_unseen;
 use serde_json::{Value, json};
@@ -80,6 +84,23 @@ pub fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+/// Which request, the same in every message: level, cluster and id. Plain text.
+#[must_use]
+pub fn name(item: &Item, config: &Config) -> String {
+    format!("{} on {} · {}", item.level, title(item, config), item.request)
+}
+
+pub(super) fn title(item: &Item, config: &Config) -> String {
+    config
+        .cluster(&item.cluster)
+        .map_or_else(|| item.cluster.to_string(), |c| c.title.clone())
+}
+
+/// So many of something: `1 login`, `2 logins`.
+pub(super) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// A duration for people: `15 min`, `1 h 30 min`, `90 s`.
 #[must_use]
 pub fn duration(seconds: u64) -> String {
@@ -106,6 +127,31 @@ pub fn time(at: Timestamp) -> String {
 
 pub(super) fn plain(text: &str, limit: usize) -> Value {
     json!({"type": "plain_text", "text": cut(text, limit), "emoji": false})
+}
+
+/// As code in mrkdwn: Slack reads no formatting there.
+pub(super) fn code(text: &str) -> String {
+    format!("`{}`", escape(text).replace('`', "'"))
+}
+
+/// Somebody else's words as they are. In a text element of rich text Slack reads no formatting, mention, link or emoji, and
+/// no escapes either.
+pub(super) fn quote(words: &str) -> Value {
+    json!({"type": "rich_text", "elements": [{"type": "rich_text_quote", "elements": [literal(words)]}]})
+}
+
+/// Lines of somebody else's words as they are, one below the other.
+pub(super) fn bullets(lines: &[String]) -> Value {
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| json!({"type": "rich_text_section", "elements": [literal(line)]}))
+        .collect();
+    json!({"type": "rich_text", "elements": [{"type": "rich_text_list", "style": "bullet", "elements": lines}]})
+}
+
+fn literal(words: &str) -> Value {
+    let seen: String = words.chars().filter(|c| !is_unseen(*c)).collect();
+    json!({"type": "text", "text": if seen.is_empty() { "(nothing)".to_owned() } else { cut(&seen, 3000) }})
 }
 
 pub(super) fn section(text: &str) -> Value {

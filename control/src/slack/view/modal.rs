@@ -1,7 +1,8 @@
 //! The two modals: a request, and the reason of a denial.
 
-use super::{action, block, callback, cut, duration, plain};
-use crate::config::{Cluster, Times};
+use super::{action, block, callback, context, cut, duration, escape, name, plain};
+use crate::config::{Cluster, Config, Times};
+use crate::ledger::item::Item;
 use crate::request::REASON_LIMIT;
 use powerpole_protocol::id::RequestId;
 use serde_json::{Value, json};
@@ -68,15 +69,20 @@ pub fn request(id: &RequestId, clusters: &[&Cluster], times: &Times) -> Value {
 
 /// The denial's modal.
 #[must_use]
-pub fn denial(id: &RequestId) -> Value {
+pub fn denial(item: &Item, config: &Config) -> Value {
+    let of = format!(
+        "{} asks for {}",
+        escape(item.operator.as_str()),
+        escape(&name(item, config))
+    );
     json!({
         "type": "modal",
         "callback_id": callback::DENIAL,
-        "private_metadata": id.as_str(),
+        "private_metadata": item.request.as_str(),
         "title": plain("Deny the request", 24),
         "submit": plain("Deny", 24),
         "close": plain("Cancel", 24),
-        "blocks": [input(block::REASON, "Why not", &json!({"type": "plain_text_input",
+        "blocks": [context(&of), input(block::REASON, "Why not", &json!({"type": "plain_text_input",
             "action_id": block::REASON, "multiline": true, "max_length": REASON_LIMIT}), false,
             Some("The operator reads this."))],
     })
@@ -136,14 +142,22 @@ pub(super) fn button(action_id: &str, text: &str, style: Option<&str>, id: &Requ
     if let (Some(style), Some(fields)) = (style, button.as_object_mut()) {
         fields.insert("style".to_owned(), style.into());
     }
-    if action_id == action::FINISH
-        && let Some(fields) = button.as_object_mut()
-    {
+    button
+}
+
+/// The button that ends a window early; it asks back, and names the window.
+pub(super) fn finish_button(item: &Item, config: &Config) -> Value {
+    let mut button = button(action::FINISH, "Finish now", None, &item.request);
+    if let Some(fields) = button.as_object_mut() {
+        let text = format!(
+            "{}. Open sessions end and the account is removed.",
+            name(item, config)
+        );
         fields.insert(
             "confirm".to_owned(),
             json!({
                 "title": plain("Finish now?", 100),
-                "text": plain("Open sessions end and the account is removed.", 300),
+                "text": plain(&text, 300),
                 "confirm": plain("Finish", 30),
                 "deny": plain("Keep working", 30),
             }),
@@ -155,7 +169,7 @@ pub(super) fn button(action_id: &str, text: &str, style: Option<&str>, id: &Requ
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::tests::config;
+    use crate::request::tests::{config, item};
 
     fn id() -> RequestId {
         RequestId::from_parts(1, [1; 10])
@@ -165,7 +179,11 @@ mod tests {
     fn slack_morphisms_models_read_both_modals() {
         let config = config();
         let clusters: Vec<&Cluster> = config.clusters.iter().collect();
-        for view in [request(&id(), &clusters, &config.times), denial(&id())] {
+        let denied = item("alice@example.com", 1);
+        for view in [
+            request(&id(), &clusters, &config.times),
+            denial(&denied, &config),
+        ] {
             let read: slack_morphism::prelude::SlackView =
                 serde_json::from_value(view.clone()).unwrap();
             let again = serde_json::to_value(read).unwrap();
