@@ -207,8 +207,9 @@ BEGIN
 {{kill}}
 END
 $$
--- Ends connections of the grantors but this one: with p_all every one, else those whose transaction is 10 s old. No procedure
--- leaves one behind that ran to its end; one that was broken off may, and plain START TRANSACTION WITH CONSISTENT SNAPSHOT does.
+-- Ends connections of the grantors but this one: with p_all every one, else those whose transaction is 10 s old, and those that
+-- have asked nothing for 10 s: a bastion that went without a word would keep the one connection that all bastions share. No
+-- procedure leaves a transaction that ran to its end; one that was broken off may, and START TRANSACTION WITH CONSISTENT SNAPSHOT does.
 DROP PROCEDURE IF EXISTS powerpole.end_grantors
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.end_grantors(p_all TINYINT)
@@ -230,6 +231,8 @@ BEGIN
         SELECT COUNT(*) INTO v_held FROM information_schema.INNODB_TRX
           WHERE trx_mysql_thread_id = v_connection
             AND (trx_started < SYSDATE() - INTERVAL 10 SECOND OR trx_started > SYSDATE() + INTERVAL 60 SECOND);
+        SELECT v_held + COUNT(*) INTO v_held FROM information_schema.PROCESSLIST
+          WHERE ID = v_connection AND COMMAND = 'Sleep' AND TIME > 10;
       END IF;
       IF v_held > 0 THEN CALL powerpole.kill_one(v_connection); END IF;
     END IF;

@@ -3,5 +3,7 @@ $$
 {{drop_grantors}}
 DROP USER IF EXISTS {{definer}}
 $$
+DROP USER IF EXISTS {{kill_role}}
+$$
 DROP DATABASE IF EXISTS powerpole
 $$

@@ -40,6 +40,8 @@ pub struct Facts {
     pub missing_procedures: Vec<String>,
     /// `SHOW GRANTS` of the definer; empty where it does not exist.
     pub definer_grants: Vec<String>,
+    /// Whether [`KILL_ROLE`](crate::install::KILL_ROLE) is a default role of the definer.
+    pub kill_role_active: bool,
     /// Whether somebody could log in as the definer if its password were known.
     pub definer_unlocked: bool,
     /// Schemas that are installed for.
@@ -48,6 +50,8 @@ pub struct Facts {
     pub ticket_keys: Vec<String>,
     /// Grantors and whether each must use TLS.
     pub grantors: Vec<(String, bool)>,
+    /// Grantors that may hold another number of connections than one, and how many: 0 is any number.
+    pub many_connections: Vec<(String, u64)>,
     /// Grantors whose password is not the one that was installed.
     pub changed_passwords: Vec<String>,
     /// Value of `binlog_format`; empty where there is no binary log.
@@ -169,6 +173,7 @@ mod tests {
                 r"GRANT SELECT ON `app\_1`.* TO `powerpole_definer`@`localhost` WITH GRANT OPTION"
                     .into(),
             ],
+            kill_role_active: true,
             ticket_keys: vec!["k1".into()],
             grantors: vec![("'g'@'%'".into(), true)],
             prepared_branches: Some(vec![]),
@@ -180,7 +185,7 @@ mod tests {
     fn each_fault_is_found_by_its_code_and_a_healthy_server_has_none() {
         assert_eq!(findings(&healthy()), []);
         type Fault = (&'static str, fn(&mut Facts));
-        let faults: [Fault; 25] = [
+        let faults: [Fault; 27] = [
             ("not_installed", |f| f.installed = None),
             ("version_differs", |f| {
                 f.installed = Some(SCHEMA_VERSION + 1)
@@ -198,6 +203,10 @@ mod tests {
             ("definer_missing", |f| f.definer_grants.clear()),
             ("definer_cannot_kill", |f| {
                 f.definer_grants.remove(1);
+            }),
+            ("definer_role_missing", |f| f.kill_role_active = false),
+            ("grantor_connections", |f| {
+                f.many_connections.push(("'g'@'%'".into(), 0));
             }),
             ("no_ticket_key", |f| f.ticket_keys.clear()),
             ("grantor_without_tls", |f| f.grantors[0].1 = false),

@@ -9,10 +9,14 @@ use crate::{Authentication, Dialect, levels::is_grantable_schema};
 use render::{Blanks, GRANTS, PRIVATE, PROCEDURES, TABLES, UNINSTALL, split};
 
 /// The version that is stored in `powerpole.settings`; a server that holds a later one is left alone.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// The definer of everything: locked, no password is known for it, nobody logs in as it.
 pub const DEFINER: &str = "'powerpole_definer'@'localhost'";
+
+/// MySQL only: the role by which the definer ends connections. With a role active, KILL asks the session's own rights and not
+/// the server's cache of accounts; without one, MySQL (9.7.4) waits for ever when the killed thread has that cache locked.
+pub const KILL_ROLE: &str = "'powerpole_kill'@'localhost'";
 
 /// What a grantor may call. Everything else in the schema is closed to it.
 pub const PUBLIC_PROCEDURES: [&str; 8] = [
@@ -50,6 +54,9 @@ pub struct InstallOptions {
     pub max_window_s: u32,
     /// Connections that one account may hold.
     pub max_connections: u32,
+    /// Connections that a grantor may hold, all bastions of the cluster together; 0: as many as the server allows. Two are
+    /// what a thief needs to freeze MySQL's accounts, and bastions wait for each other's short calls.
+    pub grantor_connections: u32,
     /// Refuse to open while the server's audit log is off.
     pub require_audit: bool,
     /// The server has `mysql.rds_kill`: use it, as its owner cannot grant CONNECTION_ADMIN.
@@ -64,6 +71,7 @@ impl Default for InstallOptions {
             lease_s: 180,
             max_window_s: 12 * 3600,
             max_connections: 8,
+            grantor_connections: 1,
             require_audit: false,
             rds_kill: false,
         }
@@ -115,7 +123,7 @@ pub fn install_statements(
         }
     }
     let grantor = match &options.grantor {
-        Some(grantor) => grantor_statements(dialect, grantor)?,
+        Some(grantor) => grantor_statements(dialect, grantor, options.grantor_connections)?,
         None => String::new(),
     };
     let blanks = Blanks {
@@ -152,6 +160,7 @@ pub fn uninstall_statements(grantors: &[(String, String)]) -> Vec<String> {
         .collect();
     let text = UNINSTALL
         .replace("{{drop_grantors}}", &drops)
+        .replace("{{kill_role}}", KILL_ROLE)
         .replace("{{definer}}", DEFINER);
     split(&text)
 }
@@ -172,7 +181,11 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn grantor_statements(dialect: Dialect, grantor: &Grantor) -> Result<String, InstallError> {
+fn grantor_statements(
+    dialect: Dialect,
+    grantor: &Grantor,
+    connections: u32,
+) -> Result<String, InstallError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if !(1..=32).contains(&grantor.name.len()) || !grantor.name.bytes().all(plain) {
         return Err(InstallError::Grantor(grantor.name.clone()));
@@ -194,6 +207,9 @@ fn grantor_statements(dialect: Dialect, grantor: &Grantor) -> Result<String, Ins
             authentication.identified()
         ));
     }
+    text.push_str(&format!(
+        "ALTER USER {user} WITH MAX_USER_CONNECTIONS {connections}\n$$\n"
+    ));
     text.push_str(&format!(
         "INSERT IGNORE INTO powerpole.grantors (name, host) VALUES ('{}', '{}')\n$$\n",
         grantor.name, grantor.host

@@ -2,12 +2,20 @@
 
 use super::error::refusal;
 use super::{AccountError, DatabaseTarget, Grantor};
+use crate::clock;
 use mysql_async::{
     Conn, DriverError, Error as SqlError, IoError, Opts, OptsBuilder, Params, Row, SslOpts, Value,
     prelude::Queryable,
 };
 use powerpole_protocol::secret::Secret;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use std::time::Duration;
+
+/// How long the grantor's connection is waited for while other bastions have it: their calls take well under a second.
+const BUSY_LIMIT: Duration = Duration::from_secs(20);
+/// Mean pause between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long one connection or one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -60,19 +68,42 @@ impl Answer {
     }
 }
 
-/// Logs in as the grantor.
+/// Logs in as the grantor, whose connections all bastions of the cluster share: waits while others have them.
 pub(super) async fn connect_grantor(
     target: &DatabaseTarget,
     grantor: &Grantor,
 ) -> Result<Conn, AccountError> {
-    let options = options(target, &grantor.username, &grantor.password);
-    within(target, Conn::new(options)).await?.map_err(|source| {
+    let began = clock::boottime();
+    loop {
+        let options = options(target, &grantor.username, &grantor.password);
+        let source = match within(target, Conn::new(options)).await? {
+            Ok(conn) => return Ok(conn),
+            Err(source) => source,
+        };
         if is_access_denied(&source) {
-            AccountError::GrantorRefused(source)
-        } else {
-            failed(target, "connect", source)
+            return Err(AccountError::GrantorRefused(source));
         }
-    })
+        if !is_busy(&source) {
+            return Err(failed(target, "connect", source));
+        }
+        if clock::boottime().since(began) >= BUSY_LIMIT {
+            return Err(AccountError::GrantorBusy(source));
+        }
+        tokio::time::sleep(some_of(BUSY_PAUSE)).await;
+    }
+}
+
+/// Between half and one and a half of `mean`, so that bastions that wait do not meet again and again.
+fn some_of(mean: Duration) -> Duration {
+    let mut random = [128];
+    // Without randomness all wait equally long, which is slower and nothing else.
+    let _ = SysRng.try_fill_bytes(&mut random);
+    mean.mul_f64(0.5 + f64::from(random[0]) / 255.0)
+}
+
+/// 1226: the account's own bound on connections, 1203: the server's bound on those of one user.
+fn is_busy(error: &SqlError) -> bool {
+    matches!(error, SqlError::Server(server) if matches!(server.code, 1203 | 1226))
 }
 
 /// Calls a procedure.

@@ -37,6 +37,9 @@ pub(crate) enum AccountError {
     /// The grantor credential was not accepted.
     #[error("the grantor credential was refused")]
     GrantorRefused(#[source] SqlError),
+    /// Other bastions, or somebody else, held every connection that the grantor may have.
+    #[error("the grantor's connections were all taken")]
+    GrantorBusy(#[source] SqlError),
     /// The procedures are not installed, or the grantor may not call them.
     #[error("PowerPole's procedures cannot be called: the owner runs `powerpole database check`")]
     NotInstalled(#[source] SqlError),
@@ -121,6 +124,7 @@ impl AccountError {
             Self::Unreachable { .. }
                 | Self::Tls { .. }
                 | Self::Timeout { .. }
+                | Self::GrantorBusy(_)
                 | Self::Server { .. }
         )
     }
@@ -133,6 +137,7 @@ impl Coded for AccountError {
             Self::Tls { .. } => "database_tls_failed",
             Self::Timeout { .. } => "database_timeout",
             Self::GrantorRefused(_) => "grantor_refused",
+            Self::GrantorBusy(_) => "grantor_busy",
             Self::NotInstalled(_) => "database_not_installed",
             Self::Unsupported(error) => error.code(),
             Self::Refused { code, .. } => code,

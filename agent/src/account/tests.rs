@@ -2,6 +2,7 @@ use super::*;
 
 use crate::clock;
 use crate::failure::Coded as _;
+use futures_util::future::join_all;
 use mysql_async::{Opts, prelude::Query};
 use powerpole_database::{InstallOptions, install_statements, ticket_key_statement};
 use powerpole_protocol::grantor::DatabaseEndpoint;
@@ -208,6 +209,33 @@ async fn each_way_a_server_cannot_be_used_has_its_code() {
             .await
             .unwrap_err();
         assert_eq!(error.code(), code);
+    }
+}
+
+#[tokio::test]
+async fn a_bastion_waits_while_another_one_has_the_grantors_connection() {
+    let _turn = turn().await;
+    for variable in ["POWERPOLE_TEST_MYSQL", "POWERPOLE_TEST_MARIADB"] {
+        let Some((target, mut owner)) = server(variable).await else {
+            continue;
+        };
+        let password = Secret::new("vN3pR8sW1xZ5bD7fH0jL2kM4".into());
+        let ticket = ticket(&mut owner).await;
+        let taken = call::connect_grantor(&target, &grantor()).await.unwrap();
+        let others_call = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            taken.disconnect().await
+        });
+        let account = Account::open(&alone(&target), grantor(), &ticket, &password)
+            .await
+            .unwrap();
+        assert!(others_call.is_finished(), "{variable}");
+        // Many at once come one after the other.
+        let renewals = (0..8).map(|_| account.renew());
+        for renewed in join_all(renewals).await {
+            renewed.unwrap();
+        }
+        account.close().await.unwrap();
     }
 }
 

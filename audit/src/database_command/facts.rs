@@ -3,7 +3,7 @@
 use mysql_async::{Conn, prelude::Queryable};
 use powerpole_database::{
     check::{Facts, LeftBehind},
-    install::{DEFINER, password_setting, procedure_names},
+    install::{DEFINER, KILL_ROLE, password_setting, procedure_names},
 };
 
 use super::error::CommandError;
@@ -73,11 +73,8 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
         .map(str::to_owned)
         .collect();
     facts.schemas = rows(conn, "SELECT name FROM powerpole.schemas ORDER BY name").await?;
-    // The definer may be missing altogether: no grants is the finding.
-    facts.definer_grants = conn
-        .query(format!("SHOW GRANTS FOR {DEFINER}"))
-        .await
-        .unwrap_or_default();
+    facts.definer_grants = definer_grants(conn).await;
+    facts.kill_role_active = kill_role_active(conn).await?;
     let definer: Option<String> = conn
         .query_first(format!("SHOW CREATE USER {DEFINER}"))
         .await
@@ -100,6 +97,13 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
         .into_iter()
         .map(|(name, tls)| (name, tls > 0))
         .collect();
+    facts.many_connections = rows(
+        conn,
+        "SELECT CONCAT('''', g.name, '''@''', g.host, ''''), CAST(u.max_user_connections AS UNSIGNED) \
+         FROM powerpole.grantors g JOIN mysql.user u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin = g.name \
+           AND CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin = g.host WHERE u.max_user_connections <> 1",
+    )
+    .await?;
     facts.changed_passwords = changed_passwords(conn).await?;
     facts.missing_schemas = rows(
         conn,
@@ -124,6 +128,37 @@ pub(super) async fn read_facts(conn: &mut Conn) -> Result<Facts, CommandError> {
     facts.left_behind = left_behind(conn).await?;
     facts.prepared_branches = prepared_branches(conn).await?;
     Ok(facts)
+}
+
+/// With the role's rights where it has the role. The definer may be missing altogether: no grants is the finding.
+async fn definer_grants(conn: &mut Conn) -> Vec<String> {
+    let with_role = format!("SHOW GRANTS FOR {DEFINER} USING {KILL_ROLE}");
+    if let Ok(grants) = conn.query(with_role).await {
+        return grants;
+    }
+    conn.query(format!("SHOW GRANTS FOR {DEFINER}"))
+        .await
+        .unwrap_or_default()
+}
+
+/// MySQL alone has default roles of accounts in a table of this name.
+async fn kill_role_active(conn: &mut Conn) -> Result<bool, CommandError> {
+    let there = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'default_roles'";
+    if one::<u64>(conn, there).await? != Some(1) {
+        return Ok(false);
+    }
+    let active = format!(
+        "SELECT COUNT(*) FROM mysql.default_roles WHERE CONCAT('''', USER, '''@''', HOST, '''') = {} \
+         AND CONCAT('''', DEFAULT_ROLE_USER, '''@''', DEFAULT_ROLE_HOST, '''') = {}",
+        in_quotes(DEFINER),
+        in_quotes(KILL_ROLE)
+    );
+    Ok(one::<u64>(conn, &active).await? == Some(1))
+}
+
+/// A name as MySQL writes it, as a text of SQL.
+fn in_quotes(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
 }
 
 /// Grantors whose stored password is another than the one that was noted when they were installed.

@@ -56,6 +56,9 @@ pub(super) struct Install {
     /// Connections that one account may hold
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     max_connections: u32,
+    /// Connections that the grantor may hold, all bastions together; 0: any number. Two are enough to freeze MySQL's logins
+    #[arg(long, value_name = "NUMBER", requires = "grantor", default_value_t = 1)]
+    grantor_connections: u32,
     /// Refuse to open accounts while the server's audit log is off
     #[arg(long)]
     require_audit: bool,
@@ -150,6 +153,7 @@ fn install_options(
         lease_s: args.lease_s,
         max_window_s: args.max_window_s,
         max_connections: args.max_connections,
+        grantor_connections: args.grantor_connections,
         require_audit: args.require_audit,
         rds_kill,
     })

@@ -93,8 +93,30 @@ fn faults() -> Vec<Fault> {
             MySql,
             fault(
                 "definer_cannot_kill",
-                [&*take("CONNECTION_ADMIN")],
-                [&*give("CONNECTION_ADMIN")],
+                ["REVOKE CONNECTION_ADMIN ON *.* FROM 'powerpole_kill'@'localhost'"],
+                ["GRANT CONNECTION_ADMIN ON *.* TO 'powerpole_kill'@'localhost'"],
+            ),
+        ),
+        only(
+            MySql,
+            fault(
+                "definer_role_missing",
+                [&*format!("SET DEFAULT ROLE NONE TO {definer}")],
+                [&*format!(
+                    "SET DEFAULT ROLE 'powerpole_kill'@'localhost' TO {definer}"
+                )],
+            ),
+        ),
+        only(
+            MySql,
+            fault(
+                "grantor_connections",
+                [&*format!(
+                    "ALTER USER '{GRANTOR}'@'%' WITH MAX_USER_CONNECTIONS 2"
+                )],
+                [&*format!(
+                    "ALTER USER '{GRANTOR}'@'%' WITH MAX_USER_CONNECTIONS 1"
+                )],
             ),
         ),
         only(

@@ -59,7 +59,7 @@ async fn installing_twice_changes_nothing_and_removing_leaves_nothing() {
         let left: u64 = server
             .conn
             .query_first(format!(
-                "SELECT (SELECT COUNT(*) FROM mysql.user WHERE User IN ('powerpole_definer', '{GRANTOR}')) \
+                "SELECT (SELECT COUNT(*) FROM mysql.user WHERE User IN ('powerpole_definer', 'powerpole_kill', '{GRANTOR}')) \
                  + (SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'powerpole')"
             ))
             .await

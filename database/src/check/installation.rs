@@ -1,7 +1,8 @@
 //! What the installation must be, and what it holds that should be gone.
 
 use super::{Facts, Finding, error, is_on, warning};
-use crate::install::SCHEMA_VERSION;
+use crate::Dialect;
+use crate::install::{KILL_ROLE, SCHEMA_VERSION};
 
 pub(super) fn installation(facts: &Facts, version: u32, found: &mut Vec<Finding>) {
     if version != SCHEMA_VERSION {
@@ -93,6 +94,20 @@ fn access(facts: &Facts, found: &mut Vec<Finding>) {
             ));
         }
     }
+    for (grantor, connections) in &facts.many_connections {
+        // MariaDB has no lock that two connections of one login could leave held.
+        if is_mysql(facts) {
+            let many = match connections {
+                0 => "any number of".to_owned(),
+                many => many.to_string(),
+            };
+            found.push(warning(
+                "grantor_connections",
+                format!("{grantor} may hold {many} connections: two are enough to freeze every login of this server"),
+                "run `powerpole database install` with --grantor and without --grantor-connections".into(),
+            ));
+        }
+    }
     for grantor in &facts.changed_passwords {
         found.push(error(
             "grantor_password_changed",
@@ -166,6 +181,10 @@ fn prepared_branches(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
+fn is_mysql(facts: &Facts) -> bool {
+    Dialect::of_version(&facts.version) == Ok(Dialect::MySql)
+}
+
 fn definer(facts: &Facts, found: &mut Vec<Finding>) {
     if facts.definer_grants.is_empty() {
         found.push(error(
@@ -185,6 +204,13 @@ fn definer(facts: &Facts, found: &mut Vec<Finding>) {
             "the definer may not end connections: a dropped account's open ones would live on".into(),
             "run `powerpole database install` as an owner who can grant CONNECTION_ADMIN, or on a server with mysql.rds_kill"
                 .into(),
+        ));
+    }
+    if grants.contains("CONNECTION_ADMIN") && is_mysql(facts) && !facts.kill_role_active {
+        found.push(error(
+            "definer_role_missing",
+            format!("{KILL_ROLE} is no default role of the definer: ending a connection that changes its password can freeze every login"),
+            "run `powerpole database install`".into(),
         ));
     }
     for right in ["CREATE USER", "PROCESS", "EVENT", "EXECUTE"] {

@@ -1,6 +1,6 @@
 //! The templates, and what fills their blanks for each dialect.
 
-use super::{DEFINER, InstallOptions, PUBLIC_PROCEDURES, SCHEMA_VERSION};
+use super::{DEFINER, InstallOptions, KILL_ROLE, PUBLIC_PROCEDURES, SCHEMA_VERSION};
 use crate::{Authentication, Dialect, levels::LEVELS};
 
 pub(super) const TABLES: &str = include_str!("../../sql/tables.sql");
@@ -98,7 +98,13 @@ impl Blanks<'_> {
     fn kill_grant(&self) -> String {
         match (self.options.rds_kill, self.dialect) {
             (true, _) => format!("GRANT EXECUTE ON PROCEDURE mysql.rds_kill TO {DEFINER}"),
-            (false, Dialect::MySql) => format!("GRANT CONNECTION_ADMIN ON *.* TO {DEFINER}"),
+            (false, Dialect::MySql) => [
+                format!("CREATE ROLE IF NOT EXISTS {KILL_ROLE}"),
+                format!("GRANT CONNECTION_ADMIN ON *.* TO {KILL_ROLE}"),
+                format!("GRANT {KILL_ROLE} TO {DEFINER}"),
+                format!("SET DEFAULT ROLE {KILL_ROLE} TO {DEFINER}"),
+            ]
+            .join("\n$$\n"),
             (false, Dialect::MariaDb) => format!("GRANT CONNECTION ADMIN ON *.* TO {DEFINER}"),
         }
     }

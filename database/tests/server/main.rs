@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod account_lock;
 mod expiry;
 mod fuzz;
 mod injection;

@@ -83,6 +83,8 @@ impl Server {
                     b"grantor",
                 )),
             }),
+            // Most thieves here come in twos and threes.
+            grantor_connections: 0,
             ..InstallOptions::default()
         }
     }
