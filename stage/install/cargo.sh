@@ -3,7 +3,8 @@
 #
 #   cargo.sh [--bin DIR] [--tests DIR] CARGO-ARGUMENTS…
 #
-#   --bin    copies the shipped binaries that changed to DIR when cargo is done
+#   --bin    copies the shipped binaries that changed to DIR when cargo is done; does nothing, and waits for nobody, where
+#            those in DIR are of these very sources
 #   --tests  copies the test binaries to DIR, which gets a list of them too: TESTS.tsv with package, target, the package's
 #            folder and the binary, one a line; cargo must be asked for JSON messages
 #
@@ -13,6 +14,9 @@
 # folder (a lock), the folder says which clone built into it last (a stamp, written before building so that an interrupted
 # run counts), and after another clone the workspace's own crates are built anew. What was built is copied away under
 # the same lock.
+#
+# What programs in DIR were built from stands beside them, in DIR/.built. It is written only if nothing changed while cargo
+# ran, and goes by every file's ctime, which no write, checkout or copy leaves as it was: at worst cargo is asked once more.
 . "$(dirname "$0")/lib.sh"
 set +a
 
@@ -31,11 +35,39 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 mkdir -p "$CARGO_TARGET_DIR"
 cd "$CLONE"
 
+# sources ARGUMENTS…: all that a build rests on, as a hash: arguments, toolchain, environment, cargo's settings, every file of
+# the clone.
+sources() {
+    local folder=$CLONE settings=("${CARGO_HOME:-$HOME/.cargo}"/config{,.toml})
+    local names='PATH|(CARGO|RUST|CC|CXX|AR|LD|[A-Z]*FLAGS|[A-Z_]*PATH|PKG_CONFIG|CMAKE|OPENSSL|SSL|AWS_LC|RING|HOST|TARGET)[^=]*'
+    while [ "$folder" != / ]; do
+        folder=$(dirname "$folder")
+        settings+=("${folder%/}"/.cargo/config{,.toml})
+    done
+    {
+        printf '%s\n' "$CLONE" "$@" && command -v cargo rustc && cargo --version --verbose && rustc --version --verbose &&
+            { env | grep -E "^($names)=" | sort; } &&
+            { stat --format '%n %s %z' "${settings[@]}" 2>/dev/null || true; } &&
+            find "$CLONE" \( -path "$CLONE/.git" -o -path "$CLONE/.stage" -o -name target -o -name node_modules -o -name __pycache__ \) \
+                -prune -o ! -type d -printf '%p %y %m %s %C@\n' | sort
+    } | sha256sum | cut -c1-64
+}
+# programs: those in DIR, as they are. Not by ctime: a stage that comes up takes links of them, which changes it.
+programs() { (cd "$bin" && stat --format '%n %i %s %y' "${BINARIES[@]}") 2>/dev/null | sha256sum | cut -c1-64; }
+
+if [ -n "$bin" ] && [ -s "$bin/.built" ] && [ "$(cat "$bin/.built")" = "$(sources "$@") $(programs)" ]; then
+    say "$bin is of these sources already: nothing to build"
+    exit 0
+fi
+
 exec {held}>"$CARGO_TARGET_DIR/.powerpole-lock"
+builder=$CARGO_TARGET_DIR/.powerpole-builder
 if ! flock --nonblock "$held"; then
-    say "waiting for another build in $CARGO_TARGET_DIR"
+    say "waiting for another build in $CARGO_TARGET_DIR: $(cat "$builder" 2>/dev/null || echo 'it does not say which')"
     flock "$held"
 fi
+printf '%s, since %s: cargo %s (process %s)\n' "$CLONE" "$(date +%T)" "$*" $$ >"$builder"
+[ -z "$bin" ] || from=$(sources "$@") || from=''
 
 stamp=$CARGO_TARGET_DIR/.powerpole-clone
 if [ "$(cat "$stamp" 2>/dev/null)" != "$CLONE" ]; then
@@ -64,6 +96,7 @@ else
 fi
 if [ -n "$bin" ]; then
     mkdir -p "$bin"
+    rm -f "$bin/.built"
     # Only what is new, and each at once: another `make` of this clone may be starting one of them just now.
     for binary in "${BINARIES[@]}"; do
         if ! cmp -s "$CARGO_TARGET_DIR/debug/$binary" "$bin/$binary"; then
@@ -71,4 +104,8 @@ if [ -n "$bin" ]; then
             mv -f "$bin/.$binary.$$" "$bin/$binary"
         fi
     done
+    if [ -n "$from" ] && [ "$(sources "$@")" = "$from" ]; then
+        printf '%s %s\n' "$from" "$(programs)" >"$bin/.built.$$"
+        mv -f "$bin/.built.$$" "$bin/.built"
+    fi
 fi
