@@ -195,7 +195,7 @@ async function main() {
   });
 
   await step("alice is warned, and at the end the DM is overwritten", async () => {
-    await sent.filter({ hasText: "Your window on orders-prod ends in" }).first().waitFor({ timeout: WINDOW_S * 1000 });
+    await sent.filter({ hasText: "Your window ends in" }).filter({ hasText: request }).first().waitFor({ timeout: WINDOW_S * 1000 });
     await shot("warned");
     const ended = sent.filter({ hasText: "Your window has ended" }).filter({ hasText: request });
     await ended.waitFor({ timeout: (WINDOW_S + 60) * 1000 });

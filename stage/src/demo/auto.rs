@@ -4,7 +4,9 @@ use super::left::count_left;
 use super::narrator::{Clock, headline, line, lines};
 use super::pictures::Pictures;
 use super::tamper::{TAMPERINGS, tampered_copy};
-use crate::journey::{Form, Item, Ledger, Login, Slack, export, rolls, values, verify};
+use crate::journey::{
+    Form, Item, Ledger, Login, Slack, export, keep_rolls, rolls, values, verify, verify_with_rolls,
+};
 use crate::supervisor::{AUDITOR, PEOPLE, Running};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -78,6 +80,7 @@ async fn story(
     let delivered = slack.delivered(&request, SHORT).await?;
     clock.done("Alice has a DM: session line, mysql line, one-time password");
     line(&format!("$ {}", delivered.session_line));
+    line("(The DM's link is for the console of the real AWS, which knows no stage.)");
     pictures.take("dm", &request).await;
 
     headline("3. Alice logs in with that line and runs SQL");
@@ -209,6 +212,23 @@ async fn story(
     ));
     lines(&verdict.text);
     ensure!(verdict.code == 0, "the rolls must agree with the ledger");
+    let file = dir.join("ROLLS.jsonl");
+    keep_rolls(&powerpole, &file, &running.environment(AUDITOR)).await?;
+    let verdict = verify_with_rolls(&powerpole, &dir, &file).await?;
+    clock.done(&format!(
+        "powerpole verify --rolls: {} (exit code {})",
+        verdict.verdict, verdict.code
+    ));
+    let named = verdict
+        .text
+        .lines()
+        .find(|line| line.contains("the rolls name it"));
+    lines(named.unwrap_or_default());
+    ensure!(
+        verdict.verdict == "VALID" && verdict.code == 0 && named.is_some(),
+        "the rolls must name the request's end: {}",
+        verdict.text
+    );
 
     headline("7. What is left");
     let mut left = count_left(running).await?;
@@ -231,14 +251,6 @@ async fn story(
         between(&closed, "approved_at", "ready_at")
     ));
     line(&format!("the whole story:  {:.0} s", clock.total()));
-    if let Some(out) = out {
-        line("The evidence stays. To verify it once more, also when the stage is gone:");
-        line(&format!(
-            "{} verify {}",
-            running.files.clone.join(".stage/bin/powerpole").display(),
-            out.display()
-        ));
-    }
     Ok(())
 }
 

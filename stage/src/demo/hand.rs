@@ -20,7 +20,7 @@ pub(crate) async fn play(running: &Running, out: Option<&Path>) -> anyhow::Resul
     for text in instructions(running).lines() {
         line(text);
     }
-    headline("What happens (Ctrl-C takes everything down)");
+    headline("What happens (Ctrl-C ends it)");
     line("Nothing yet: nobody has asked. Everything begins on the page:");
     line(&format!("  {}", running.page_url()));
     follow(running, out.unwrap_or(&running.files.dir)).await
@@ -45,7 +45,8 @@ A page stands in for Slack. Open it in a browser: {page}
    Orders (MySQL 9.7), READ, the schema orders under it, 5 min; say why.
 2. Approve. Act as bob (top left), open #db-approvals, press Approve.
 3. Read. As alice again open the direct messages with PowerPole: in about 5
-   seconds there is a session line, a mysql line and a password.
+   seconds there is a session line, a mysql line and a password. (Its link leads
+   to the console of the real AWS, which knows no stage: use the session line.)
 4. Log in. In a second terminal here, as root, paste this and then that line:
      {alice}
 5. Query. There paste the mysql line, then the password (nothing shows):
@@ -54,7 +55,8 @@ A page stands in for Slack. Open it in a browser: {page}
 6. See a refusal. In a third terminal paste this, then alice's session line:
      {mallory}
 7. Be cut off, after warnings on the terminal and in Slack. Or press
-   \"Finish now\" in the message. Then the lines to verify it appear here."
+   \"Finish now\" in the message. Then the lines to verify it appear here.
+8. Ctrl-C here ends it all, and says which evidence was kept, and where."
     )
 }
 
@@ -119,14 +121,17 @@ fn verify_lines(running: &Running, evidence: &Path, request: &str) -> Vec<String
         format!("    powerpole export {request} --out {folder} &&"),
         format!("    powerpole verify {folder}"),
         String::new(),
-        "Within half a minute the roll of all requests names it, too:".to_owned(),
+        "Within half a minute the roll of all requests names its end, too:".to_owned(),
         String::new(),
-        format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb"),
+        format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb \\"),
+        format!("      --out {folder}/ROLLS.jsonl &&"),
+        format!("    powerpole verify {folder} --rolls {folder}/ROLLS.jsonl"),
         String::new(),
-        "Then drop a line of the evidence, and verify again:".to_owned(),
+        "Then drop a line of a copy of the evidence, and verify that:".to_owned(),
         String::new(),
-        format!("    sed -i 5d {folder}/LINES.jsonl &&"),
-        format!("    powerpole verify {folder}"),
+        format!("    cp -rT {folder} {folder}-damaged &&"),
+        format!("    sed -i 5d {folder}-damaged/LINES.jsonl &&"),
+        format!("    powerpole verify {folder}-damaged"),
         String::new(),
     ]
 }
@@ -158,11 +163,11 @@ fn sentence(item: &Item, state: &str) -> String {
             clock_time(item.text("deadline"))
         ),
         "CLOSED" => format!(
-            "Over ({}): {} login(s), {} refused, {} statement(s). Account {}, evidence {}.",
+            "Over ({}): {}, {} refused, {}. Account {}, evidence {}.",
             item.text("close_reason"),
-            item.number("sessions").unwrap_or(0),
+            count(item, "sessions", ["login", "logins"]),
             item.number("refused").unwrap_or(0),
-            item.number("statements").unwrap_or(0),
+            count(item, "statements", ["statement", "statements"]),
             if item.is("account_gone") {
                 "gone"
             } else {
@@ -187,6 +192,14 @@ fn sentence(item: &Item, state: &str) -> String {
             item.text("failed_message")
         ),
         other => other.to_owned(),
+    }
+}
+
+/// So many of something: `1 login`, `2 logins`.
+fn count(item: &Item, name: &str, [one, many]: [&str; 2]) -> String {
+    match item.number(name).unwrap_or(0) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod auto;
 mod hand;
+mod kept;
 mod left;
 mod narrator;
 mod pictures;
@@ -9,8 +10,9 @@ mod tamper;
 
 pub(crate) use left::owner_query;
 
-use crate::supervisor::{Running, Times};
+use crate::supervisor::{Running, StageFiles, Times};
 use anyhow::{Context as _, bail, ensure};
+use kept::Kept;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -24,8 +26,8 @@ pub(crate) struct Args {
     /// Without hands: ask, approve, log in, be cut off, verify, with a window of 90 seconds.
     #[arg(long)]
     auto: bool,
-    /// An empty or new folder for the evidence: LINES.jsonl, LEDGER.json and ANCHORS.jsonl, and pictures of the workspace
-    /// page, with `--auto`; by hand one folder a request.
+    /// An empty or new folder for the evidence. With `--auto`: LINES.jsonl, LEDGER.json, ANCHORS.jsonl, ROLLS.jsonl and
+    /// pictures of the workspace page; by hand a folder for each request whose evidence is exported.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -60,6 +62,9 @@ impl Interrupts {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::supervisor::needs_root("the demo")?;
     let out = args.out.as_deref().map(usable).transpose()?;
+    let files = StageFiles::of(&args.name)?;
+    let folder = out.clone().unwrap_or_else(|| files.dir.clone());
+    let kept = Kept::in_folder(folder, out.is_some());
     let mut interrupts = Interrupts::listen()?;
     narrator::headline("Bringing the stage up");
     let times = Times::demo();
@@ -68,7 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         code = interrupts.next() => {
             narrator::headline("Interrupted: taking down what was up already");
             crate::supervisor::sweep(&args.name)?;
-            narrator::line(NOTHING_LEFT);
+            say_what_is_left(&files, &kept);
             return Ok(code);
         }
     };
@@ -79,26 +84,38 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             hand::play(&running, out.as_deref()).await
         }
     };
-    let outcome = tokio::select! {
-        outcome = play => outcome.map(|()| ExitCode::SUCCESS),
+    let code = tokio::select! {
+        outcome = play => match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                narrator::headline(if args.auto {
+                    "A step did not hold"
+                } else {
+                    "The stage does not answer any more"
+                });
+                narrator::lines(&format!("{error:#}"));
+                narrator::lines(&format!("Logs: {}", running.stage.logs().display()));
+                ExitCode::FAILURE
+            }
+        },
         // By hand Ctrl-C is how it ends.
-        code = interrupts.next() => Ok(if args.auto { code } else { ExitCode::SUCCESS }),
+        code = interrupts.next() => if args.auto { code } else { ExitCode::SUCCESS },
     };
-    if let Err(error) = &outcome {
-        narrator::headline(if args.auto {
-            "A step did not hold"
-        } else {
-            "The stage does not answer any more"
-        });
-        narrator::lines(&format!("{error:#}"));
-        narrator::lines(&format!("Logs: {}", running.stage.logs().display()));
-    }
     narrator::headline("Taking the stage down");
-    let down = running.take_down().await;
-    let code = outcome?;
-    down?;
-    narrator::line(NOTHING_LEFT);
+    running.take_down().await?;
+    say_what_is_left(&files, &kept);
     Ok(code)
+}
+
+fn say_what_is_left(files: &StageFiles, kept: &Kept) {
+    narrator::line(&format!(
+        "Nothing is left but the folder {} and the caches.",
+        files.dir.display()
+    ));
+    // The clone's own: the stage's programs went with it.
+    for line in kept.lines(&files.clone.join(".stage/bin/powerpole")) {
+        narrator::line(&line);
+    }
 }
 
 /// The folder for the evidence, if it can be one: what is there already is never mixed with it.
@@ -119,8 +136,6 @@ fn usable(out: &Path) -> anyhow::Result<PathBuf> {
     }
     Ok(out)
 }
-
-const NOTHING_LEFT: &str = "Nothing is left but the folder .stage and the caches.";
 
 #[cfg(test)]
 mod tests {

@@ -54,6 +54,45 @@ pub(crate) async fn verify(program: &Path, dir: &Path) -> anyhow::Result<Verdict
     verdict(command(&["--json"]), command(&[])).await
 }
 
+/// The same, compared with the rolls in a file that [`keep_rolls`] wrote.
+pub(crate) async fn verify_with_rolls(
+    program: &Path,
+    dir: &Path,
+    rolls: &Path,
+) -> anyhow::Result<Verdict> {
+    let command = |more: &[&str]| {
+        let mut command = Command::new(program);
+        command.arg("verify").arg(dir).arg("--rolls").arg(rolls);
+        command.args(more).env_clear();
+        command
+    };
+    verdict(command(&["--json"]), command(&[])).await
+}
+
+/// Writes every roll in the bucket into a new file, as `powerpole verify --rolls` takes it.
+pub(crate) async fn keep_rolls(
+    program: &Path,
+    file: &Path,
+    env: &[(String, String)],
+) -> anyhow::Result<()> {
+    let output = Command::new(program)
+        .args(["rolls", "--from", &format!("s3://{ANCHOR_BUCKET}")])
+        .arg("--out")
+        .arg(file)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("starting powerpole rolls")?;
+    if !output.status.success() {
+        bail!(
+            "powerpole rolls --out failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
 /// The exit code with `--strict`.
 pub(crate) async fn verify_strictly(program: &Path, dir: &Path) -> anyhow::Result<i32> {
     let status = Command::new(program)

@@ -8,7 +8,9 @@ mod ledger;
 mod login;
 mod slack;
 
-pub(crate) use evidence::{Verdict, export, rolls, verify, verify_strictly};
+pub(crate) use evidence::{
+    Verdict, export, keep_rolls, rolls, verify, verify_strictly, verify_with_rolls,
+};
 pub(crate) use http::{HttpError, aws, get, post};
 pub(crate) use ledger::{Item, Ledger};
 pub(crate) use login::Login;
