@@ -425,6 +425,38 @@ BEGIN
   CALL powerpole.close_one(p_id, p_reason);
 END
 $$
+-- MySQL ends a login well that began before its account was locked and dropped, and until then does not say whose it is: such a
+-- session has no rights, belongs to nobody, and comes within connect_timeout of the account's end.
+DROP PROCEDURE IF EXISTS powerpole.end_latecomers
+$$
+CREATE DEFINER={{definer}} PROCEDURE powerpole.end_latecomers(p_now BIGINT)
+SQL SECURITY DEFINER
+BEGIN
+  DECLARE v_id BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_last BIGINT UNSIGNED DEFAULT 0;
+  DECLARE v_account VARCHAR(32);
+  DECLARE v_host VARCHAR(15);
+  DECLARE v_again, v_killed, v_left INT DEFAULT 0;
+  DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN END;
+  WHILE v_id IS NOT NULL DO
+    SET v_id = NULL;
+    SELECT MIN(id) INTO v_id FROM powerpole.accounts
+      WHERE closed_at >= p_now - @@GLOBAL.connect_timeout - 10 AND state = 'closed' AND id > v_last;
+    IF v_id IS NOT NULL THEN
+      SET v_last = v_id;
+      SELECT account, host INTO v_account, v_host FROM powerpole.accounts WHERE id = v_id;
+      -- Another grant of the same person may have the same address by now.
+      SELECT COUNT(*) INTO v_again FROM powerpole.accounts
+        WHERE account = v_account AND host = v_host AND state IN ('opening', 'open', 'closing');
+      IF v_again = 0 THEN
+        CALL powerpole.kill_all(v_account, v_host, v_killed, v_left);
+        UPDATE powerpole.accounts SET connections_killed = connections_killed + v_killed WHERE id = v_id AND v_killed > 0;
+        COMMIT AND NO CHAIN NO RELEASE;
+      END IF;
+    END IF;
+  END WHILE;
+END
+$$
 DROP PROCEDURE IF EXISTS powerpole.sweep_expired
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.sweep_expired()
@@ -457,6 +489,7 @@ BEGIN
     END IF;
     CALL powerpole.read_clock(v_now);
   END WHILE;
+  CALL powerpole.end_latecomers(v_now);
   IF v_now MOD 60 = 0 THEN
     DELETE FROM powerpole.nonces WHERE not_after < v_now - 86400 LIMIT 500;
     DELETE FROM powerpole.calls WHERE called_at < v_now - 34560000 LIMIT 500;

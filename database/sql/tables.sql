@@ -56,8 +56,27 @@ CREATE TABLE IF NOT EXISTS powerpole.accounts (
   connections_killed INT UNSIGNED NOT NULL DEFAULT 0,
   last_error       VARCHAR(512)     NULL,
   KEY by_state (state),
-  KEY by_request (request)
+  KEY by_request (request),
+  KEY by_end (closed_at)
 ) ENGINE=InnoDB
+$$
+-- Where an older version made the table.
+DROP PROCEDURE IF EXISTS powerpole.install_key
+$$
+CREATE PROCEDURE powerpole.install_key()
+SQL SECURITY INVOKER
+BEGIN
+  DECLARE v_there INT DEFAULT 0;
+  SELECT COUNT(*) INTO v_there FROM information_schema.STATISTICS
+    WHERE TABLE_SCHEMA = 'powerpole' AND TABLE_NAME = 'accounts' AND INDEX_NAME = 'by_end';
+  IF v_there = 0 THEN
+    ALTER TABLE powerpole.accounts ADD KEY by_end (closed_at);
+  END IF;
+END
+$$
+CALL powerpole.install_key()
+$$
+DROP PROCEDURE powerpole.install_key
 $$
 CREATE TABLE IF NOT EXISTS powerpole.counter (
   id   TINYINT         NOT NULL PRIMARY KEY,

@@ -12,6 +12,7 @@ mod account_lock;
 mod expiry;
 mod fuzz;
 mod injection;
+mod latecomers;
 mod levels;
 mod replica;
 #[allow(unreachable_pub)]
