@@ -10,6 +10,7 @@ mod main_job;
 mod rogues;
 mod rolls;
 mod scene;
+mod scheduled;
 mod secrets;
 mod stubborn;
 
@@ -80,6 +81,7 @@ fn cases() -> Vec<Case> {
         beside main_job::logins_have_a_size_interrupts_and_pipes_and_come_many_at_once;
         beside main_job::nothing_that_an_operator_starts_outlives_the_deadline;
         beside main_job::finishing_early_ends_the_window;
+        beside scheduled::nothing_of_a_grant_is_there_before_its_start;
         beside failures::a_database_that_is_down_fails_the_request_with_its_reason;
         beside decisions::a_denial_tells_the_operator_and_launches_nothing;
         beside decisions::nobody_approves_their_own_request_and_outsiders_approve_none;
