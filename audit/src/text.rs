@@ -52,7 +52,10 @@ const WIDTH: usize = 98;
 /// Where what a line says begins, and goes on.
 const INDENT: &str = "             ";
 
-/// Breaks a line between words; a head or an id stays whole.
+/// Between two words that belong together; no text of the evidence holds it, as [`plain`] replaces it there.
+const GLUE: char = '\u{1}';
+
+/// Breaks a line between words; a head, an id and what is glued stay whole.
 fn wrapped(line: &str) -> String {
     let mut out = String::new();
     let mut column = 0;
@@ -66,7 +69,7 @@ fn wrapped(line: &str) -> String {
             out.push(' ');
             column += 1;
         }
-        out.push_str(word);
+        out.extend(word.chars().map(|c| if c == GLUE { ' ' } else { c }));
         column += length;
     }
     out.push('\n');
@@ -499,7 +502,7 @@ fn sessions(out: &mut String, report: &Report) {
         .into_iter()
         .zip(report.kinds)
         .filter(|(_, count)| *count > 0)
-        .map(|(kind, count)| format!("{count} {}", kind.word()))
+        .map(|(kind, count)| format!("{count}{GLUE}{}", kind.word()))
         .collect();
     line(out, format_args!("  records    {}", counts.join(", ")));
     for (number, s) in &report.sessions {
@@ -534,6 +537,18 @@ mod tests {
     fn long_lines_break_between_words_and_short_ones_stay_as_they_are() {
         let short = "  login 1    PROVEN: 3 records";
         assert_eq!(wrapped(short), format!("{short}\n"));
+        let kinds = format!(
+            "  records    {}",
+            vec![format!("3{GLUE}statement-result"); 6].join(", ")
+        );
+        let lines = wrapped(&kinds);
+        assert!(
+            lines.lines().count() > 1
+                && lines
+                    .lines()
+                    .all(|line| line.ends_with("result,") || line.ends_with("result")),
+            "{lines}"
+        );
         let head = "ab".repeat(32);
         let long = format!(
             "  seal       record 41, 2026-11-23T20:05:31.123Z, reason deadline, head {head}"

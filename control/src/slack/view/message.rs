@@ -128,7 +128,7 @@ fn closed(closing: &Closing, ready: Timestamp) -> Vec<String> {
     let lasted = crate::clock::seconds_between(ready, closing.at);
     let mut lines = vec![
         format!(
-            "From {} to {} ({}), ended because: {}",
+            "From {} to {} ({}): {}",
             time(ready),
             time(closing.at),
             duration(lasted),

@@ -115,7 +115,7 @@ fn left(item: &Item) -> String {
 pub(super) fn ended_by(reason: &str) -> String {
     match reason {
         "deadline" => "the deadline came",
-        "finished" => "finished early",
+        "finished" => "it was finished early",
         "evidence_lost" => "evidence could not be kept",
         "redeemed" => "the handoff was redeemed twice",
         "intrusion" => "a session went around the recorder",
