@@ -10,6 +10,7 @@ mod error;
 mod frame;
 pub(crate) mod keeper;
 pub(crate) mod keys;
+mod lane;
 mod position;
 pub(crate) mod progress;
 mod recorder;

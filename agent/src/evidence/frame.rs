@@ -40,6 +40,21 @@ pub(crate) struct RawFrame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// A raw frame that is on its way to the sealer in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnFrame {
+    /// As [`RawFrame::number`].
+    pub(crate) number: u64,
+    /// As [`RawFrame::t_us`].
+    pub(crate) t_us: u64,
+    /// As [`RawFrame::kind`].
+    pub(crate) kind: u8,
+    /// As [`RawFrame::session`].
+    pub(crate) session: u32,
+    /// As [`RawFrame::payload`].
+    pub(crate) payload: Box<[u8]>,
+}
+
 /// A sealed line, ready to be shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LineFrame {
@@ -56,24 +71,21 @@ pub(crate) struct LineFrame {
 /// What precedes a raw frame's payload in the file: both are written by one call, and the payload is not copied for it.
 pub(crate) fn raw_head(frame: &RawFrame<'_>) -> [u8; HEAD + RAW_FIELDS] {
     let mut fields = [0; RAW_FIELDS];
-    let numbers = frame.number.to_be_bytes().into_iter();
-    let bytes = numbers
-        .chain(frame.t_us.to_be_bytes())
-        .chain([frame.kind])
-        .chain(frame.session.to_be_bytes());
-    for (field, byte) in fields.iter_mut().zip(bytes) {
-        *field = byte;
-    }
+    let mut at = Room(&mut fields);
+    at.put(frame.number.to_be_bytes());
+    at.put(frame.t_us.to_be_bytes());
+    at.put([frame.kind]);
+    at.put(frame.session.to_be_bytes());
     head(fields, frame.payload)
 }
 
 /// What precedes a sealed line's text in the file.
 pub(crate) fn line_head(consumed: u64, seq: u64, t_us: u64, text: &str) -> LineHead {
     let mut fields = [0; LINE_FIELDS];
-    let numbers = [consumed, seq, t_us].into_iter();
-    for (field, byte) in fields.iter_mut().zip(numbers.flat_map(u64::to_be_bytes)) {
-        *field = byte;
-    }
+    let mut at = Room(&mut fields);
+    at.put(consumed.to_be_bytes());
+    at.put(seq.to_be_bytes());
+    at.put(t_us.to_be_bytes());
     head(fields, text.as_bytes())
 }
 
@@ -85,13 +97,24 @@ fn head<const FIELDS: usize, const LENGTH: usize>(
     crc.update(&fields);
     crc.update(rest);
     let length = u32::try_from(FIELDS + rest.len()).unwrap_or(u32::MAX);
-    let bytes = length.to_be_bytes().into_iter();
-    let bytes = bytes.chain(crc.finalize().to_be_bytes()).chain(fields);
     let mut head = [0; LENGTH];
-    for (slot, byte) in head.iter_mut().zip(bytes) {
-        *slot = byte;
-    }
+    let mut at = Room(&mut head);
+    at.put(length.to_be_bytes());
+    at.put(crc.finalize().to_be_bytes());
+    at.put(fields);
     head
+}
+
+/// Room that numbers are written into, one behind the other.
+struct Room<'a>(&'a mut [u8]);
+
+impl Room<'_> {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some((space, rest)) = std::mem::take(&mut self.0).split_first_chunk_mut() {
+            *space = bytes;
+            self.0 = rest;
+        }
+    }
 }
 
 /// Takes numbers off the front of a body.
@@ -108,6 +131,30 @@ impl<'a> Cursor<'a> {
     }
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_be_bytes)
+    }
+}
+
+impl OwnFrame {
+    /// Reads a body.
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        RawFrame::decode(body).map(Self::from)
+    }
+
+    /// Bytes of the entry in its file.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        (HEAD + RAW_FIELDS + self.payload.len()) as u64
+    }
+}
+
+impl From<RawFrame<'_>> for OwnFrame {
+    fn from(frame: RawFrame<'_>) -> Self {
+        Self {
+            number: frame.number,
+            t_us: frame.t_us,
+            kind: frame.kind,
+            session: frame.session,
+            payload: frame.payload.into(),
+        }
     }
 }
 

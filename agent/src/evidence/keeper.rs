@@ -87,7 +87,9 @@ impl<S: AnchorStore> Keeper<S> {
         let genesis_anchor = line.anchor(AnchorKind::Genesis, &genesis);
 
         let progress = Arc::new(Progress::new(genesis_head));
-        let writer = Arc::new(Mutex::new(dir.frame_writer(clock, timeline)?));
+        let writer = dir.frame_writer(clock, timeline)?;
+        let frames = writer.follow();
+        let writer = Arc::new(Mutex::new(writer));
         let mut lines = dir.line_writer()?;
         lines.push(0, line.seq, line.t_us, &line.text);
         progress.lines_written(genesis_head, 0, 0, lines.flush()?);
@@ -109,7 +111,7 @@ impl<S: AnchorStore> Keeper<S> {
         create_stream(&logs, begin_within).await?;
         let shipper = Shipper {
             logs: Arc::new(logs),
-            lines: dir.lines()?,
+            lines: lines.follow(),
             position: dir.position_file()?,
             spool: dir.clone(),
             progress: Arc::clone(&progress),
@@ -129,7 +131,7 @@ impl<S: AnchorStore> Keeper<S> {
         genesis_anchored(&anchorer, &genesis_anchor, begin_within).await?;
 
         let thread = SealingThread {
-            frames: dir.frames()?,
+            frames,
             writer,
             chain: ChainWriter {
                 sealer: Some(sealer),
@@ -138,6 +140,7 @@ impl<S: AnchorStore> Keeper<S> {
                 lines,
                 progress: Arc::clone(&progress),
                 consumed: 0,
+                consumed_bytes: 0,
                 last_t_us: line.t_us,
                 head: genesis_head,
             },

@@ -151,7 +151,8 @@ impl Progress {
             inner.frame_bytes_written = inner.frame_bytes_written.max(written.bytes);
             inner.waiting_since_us.get_or_insert(written.t_us);
         }
-        self.sealer_asleep.swap(false, Ordering::AcqRel)
+        let asleep = self.sealer_asleep.swap(false, Ordering::AcqRel);
+        asleep || written.crowded
     }
 
     /// The sealer is about to sleep.
@@ -433,6 +434,7 @@ mod tests {
             frames: 1,
             t_us: 0,
             bytes: 9,
+            crowded: false,
         });
         assert_eq!(progress.review_gate(1_500_000, patience), Gate::Frozen);
         progress.accepted(1, 0, Some(1_500_000));

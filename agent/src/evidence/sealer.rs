@@ -4,11 +4,11 @@
 //! the frames stay.
 
 use super::error::EvidenceError;
-use super::frame::RawFrame;
+use super::frame::OwnFrame;
 use super::keys::{Salts, fresh_key};
+use super::lane::Follower;
 use super::progress::Progress;
-use super::segment::SegmentReader;
-use super::spool::{FrameWriter, LineWriter, next_frame};
+use super::spool::{FrameWriter, LineWriter};
 use powerpole_chain::{Genesis, Head, Kind, Line, SealReason, Sealer};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,15 +23,16 @@ pub(crate) enum Wake {
     Seal(SealReason),
 }
 
-/// While frames keep coming the sealer looks for more this often, instead of being woken for each.
-const BUSY: Duration = Duration::from_millis(10);
+/// While frames keep coming the sealer looks for more this often, instead of being woken for each; sooner when they fill half
+/// of the lane. Every look takes a core from the sessions for a moment, so that the fewer there are the fewer keys wait.
+const BUSY: Duration = Duration::from_millis(50);
 /// Lines are written in pieces of about this size.
 const FLUSH_BYTES: usize = 1 << 20;
 const CLOCK_CHECK: u64 = 1_000_000;
 
 /// The sealing thread's state.
 pub(crate) struct SealingThread {
-    pub(crate) frames: SegmentReader,
+    pub(crate) frames: Follower<OwnFrame>,
     pub(crate) writer: Arc<Mutex<FrameWriter>>,
     pub(crate) chain: ChainWriter,
     pub(crate) clock_checked_us: u64,
@@ -53,7 +54,7 @@ impl SealingThread {
         loop {
             let sealed_any = self.drain()?;
             self.keep_cadence()?;
-            self.flush()?;
+            self.chain.flush()?;
             let patience = if sealed_any {
                 BUSY
             } else {
@@ -76,17 +77,13 @@ impl SealingThread {
 
     fn drain(&mut self) -> Result<bool, EvidenceError> {
         let before = self.chain.consumed;
-        while let Some(frame) = next_frame(&mut self.frames)? {
+        while let Some(frame) = self.frames.next()? {
             self.chain.seal_frame(&frame)?;
             if self.chain.lines.pending() >= FLUSH_BYTES {
-                self.flush()?;
+                self.chain.flush()?;
             }
         }
         Ok(self.chain.consumed > before)
-    }
-
-    fn flush(&mut self) -> Result<(), EvidenceError> {
-        self.chain.flush(self.frames.passed())
     }
 
     fn keep_cadence(&mut self) -> Result<(), EvidenceError> {
@@ -128,7 +125,7 @@ impl SealingThread {
         }
         let now_us = lock(&self.writer).mark().0;
         let line = self.chain.seal(now_us, reason)?;
-        self.flush()?;
+        self.chain.flush()?;
         self.chain.progress.sealed(&line, &self.chain.genesis);
         Ok(())
     }
@@ -142,22 +139,25 @@ pub(crate) struct ChainWriter {
     pub(crate) salts: Salts,
     pub(crate) lines: LineWriter,
     pub(crate) progress: Arc<Progress>,
+    /// Frames that the chain holds, and their bytes in the spool.
     pub(crate) consumed: u64,
+    pub(crate) consumed_bytes: u64,
     pub(crate) last_t_us: u64,
     pub(crate) head: Head,
 }
 
 impl ChainWriter {
-    fn seal_frame(&mut self, frame: &RawFrame<'_>) -> Result<(), EvidenceError> {
+    fn seal_frame(&mut self, frame: &OwnFrame) -> Result<(), EvidenceError> {
         self.checkpoint_if_due(frame.t_us, self.last_t_us)?;
         let kind = Kind::from_byte(frame.kind)
             .ok_or_else(|| EvidenceError::Chain(format!("unknown kind {}", frame.kind)))?;
         let salt = self.salts.next()?;
         let line = self
             .sealer()?
-            .append(frame.t_us, kind, frame.session, salt, frame.payload)
+            .append(frame.t_us, kind, frame.session, salt, &frame.payload)
             .map_err(|e| EvidenceError::Chain(e.to_string()))?;
         self.consumed = frame.number + 1;
+        self.consumed_bytes += frame.entry_bytes();
         self.push(line);
         Ok(())
     }
@@ -205,11 +205,11 @@ impl ChainWriter {
         self.sealer.as_mut().ok_or(EvidenceError::Sealed)
     }
 
-    fn flush(&mut self, frame_bytes: u64) -> Result<(), EvidenceError> {
+    fn flush(&mut self) -> Result<(), EvidenceError> {
         if self.lines.pending() > 0 {
             let length = self.lines.flush()?;
             self.progress
-                .lines_written(self.head, self.consumed, frame_bytes, length);
+                .lines_written(self.head, self.consumed, self.consumed_bytes, length);
         }
         Ok(())
     }

@@ -18,6 +18,17 @@ use std::path::{Path, PathBuf};
 
 const READ_AHEAD: usize = 1024 * 1024;
 
+/// Where an entry lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Number of its file's first entry.
+    pub(crate) first: u64,
+    /// Where its head lies in the file.
+    pub(crate) at: u64,
+    /// Its number.
+    pub(crate) number: u64,
+}
+
 /// A stream: its directory, its files' name, and the size at which a new file begins.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
@@ -81,18 +92,30 @@ impl Stream {
             let first = segments.first().copied();
             first.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
         });
-        let failed = |source| EvidenceError::SpoolOpen {
+        let first = oldest.map_err(|source| EvidenceError::SpoolOpen {
             path: self.path(0),
             source,
-        };
-        let first = oldest.map_err(failed)?;
-        Ok(SegmentReader {
-            file: File::open(self.path(first)).map_err(failed)?,
-            stream: self.clone(),
+        })?;
+        self.reader_at(Place {
             first,
-            next: first,
             at: 0,
-            passed: 0,
+            number: first,
+        })
+    }
+
+    /// Reads from this entry on.
+    ///
+    /// # Errors
+    /// When its file cannot be opened.
+    pub(crate) fn reader_at(&self, place: Place) -> Result<SegmentReader, EvidenceError> {
+        let path = self.path(place.first);
+        let file = File::open(&path).map_err(|source| EvidenceError::SpoolOpen { path, source })?;
+        Ok(SegmentReader {
+            file,
+            stream: self.clone(),
+            first: place.first,
+            next: place.number,
+            at: place.at,
             buffer: vec![0; READ_AHEAD],
             buffered: 0..0,
         })
@@ -130,7 +153,8 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Appends entries; `first` is the number of the first of them. When this returns, they survive the process.
+    /// Appends entries; `first` is the number of the first of them. When this returns, they survive the process. Says where
+    /// the first lies; the others follow it.
     ///
     /// # Errors
     /// When the disk refuses. An entry may be torn then, so nothing may follow it.
@@ -138,13 +162,18 @@ impl SegmentWriter {
         &mut self,
         first: u64,
         mut parts: &mut [IoSlice<'_>],
-    ) -> Result<(), EvidenceError> {
+    ) -> Result<Place, EvidenceError> {
         if self.length >= self.stream.segment_bytes {
             // A crash between these lines and the write leaves an empty newest file, in which readers wait.
             self.first = first;
             self.file = self.stream.create(first).map_err(|e| self.failed(e))?;
             self.length = 0;
         }
+        let place = Place {
+            first: self.first,
+            at: self.length,
+            number: first,
+        };
         // Parts of no length would look like a disk that takes nothing.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
@@ -158,7 +187,7 @@ impl SegmentWriter {
                 Err(e) => return Err(self.failed(e)),
             }
         }
-        Ok(())
+        Ok(place)
     }
 
     fn failed(&self, source: io::Error) -> EvidenceError {
@@ -185,7 +214,6 @@ pub(crate) struct SegmentReader {
     next: u64,
     /// Where the next entry's head lies in the file.
     at: u64,
-    passed: u64,
     buffer: Vec<u8>,
     /// The part of the file that `buffer` begins with.
     buffered: Range<u64>,
@@ -195,11 +223,6 @@ impl SegmentReader {
     /// Number of the next entry.
     pub(crate) fn next_number(&self) -> u64 {
         self.next
-    }
-
-    /// Bytes of the entries that were read.
-    pub(crate) fn passed(&self) -> u64 {
-        self.passed
     }
 
     /// The next body, or `None` when no whole entry is there (yet).
@@ -218,7 +241,6 @@ impl SegmentReader {
         let length = (HEAD + body.len()) as u64;
         self.next += 1;
         self.at += length;
-        self.passed += length;
         Ok(self.buffer.get(body))
     }
 

@@ -5,6 +5,9 @@
 //! back in the process: a SIGKILL at any instruction loses nothing that was acknowledged. There is no `fsync`: losing
 //! the machine loses its disk as well, and what was shipped and anchored by then is all that is left either way.
 //!
+//! Whoever reads a stream while it is written takes its entries from memory (see [`super::lane`]), and from the files after
+//! falling behind. The files are what a later process ships.
+//!
 //! What CloudWatch has accepted is removed, in this order, so that a crash on any line loses nothing:
 //! 1. CloudWatch answers. A crash here ships some lines twice.
 //! 2. `position` is stored. A crash here leaves files that nobody reads any more.
@@ -16,7 +19,8 @@
 //! After the first write that fails the spool refuses everything: a session without evidence must not go on.
 
 use super::error::EvidenceError;
-use super::frame::{LineFrame, LineHead, RawFrame, line_head, raw_head};
+use super::frame::{LineFrame, OwnFrame, RawFrame, line_head, raw_head};
+use super::lane::{Follower, LANE_BYTES, Lane};
 use super::position::{Position, PositionFile};
 use super::segment::{SegmentReader, SegmentWriter, Stream};
 use super::time::{Clock, Timeline};
@@ -46,11 +50,15 @@ pub(crate) struct Written {
     pub(crate) t_us: u64,
     /// Bytes of all frames.
     pub(crate) bytes: u64,
+    /// Whether the sealer should come before it looks by itself: much waits in memory.
+    pub(crate) crowded: bool,
 }
 
 /// The writing end of `frames`. One per bastion, behind a lock.
 pub(crate) struct FrameWriter {
     segments: SegmentWriter,
+    lane: Arc<Lane<OwnFrame>>,
+    stream: Stream,
     timeline: Timeline,
     next_number: u64,
     bytes: u64,
@@ -126,8 +134,11 @@ impl SpoolDir {
         clock: Arc<dyn Clock>,
         timeline: Timeline,
     ) -> Result<FrameWriter, EvidenceError> {
+        let stream = self.stream(FRAMES);
         Ok(FrameWriter {
-            segments: self.stream(FRAMES).writer()?,
+            segments: stream.writer()?,
+            lane: Lane::new(LANE_BYTES),
+            stream,
             timeline,
             next_number: 0,
             bytes: 0,
@@ -138,12 +149,15 @@ impl SpoolDir {
 
     /// Begins `lines`.
     pub(crate) fn line_writer(&self) -> Result<LineWriter, EvidenceError> {
+        let stream = self.stream(LINES);
         Ok(LineWriter {
-            segments: self.stream(LINES).writer()?,
+            segments: stream.writer()?,
+            lane: Lane::new(LANE_BYTES),
+            stream,
             length: 0,
             pending: Vec::new(),
+            joined: Vec::new(),
             pending_bytes: 0,
-            first: 0,
         })
     }
 
@@ -155,7 +169,7 @@ impl SpoolDir {
     /// Reads `lines` from the oldest that is left.
     pub(crate) fn lines(&self) -> Result<LineReader, EvidenceError> {
         Ok(LineReader {
-            segments: self.stream(LINES).reader()?,
+            from: Lines::Left(self.stream(LINES).reader()?),
             ahead: None,
         })
     }
@@ -245,17 +259,32 @@ impl FrameWriter {
         let head = raw_head(&frame);
         let parts = &mut [IoSlice::new(&head), IoSlice::new(payload)];
         // A write that stops half-way leaves a torn frame: readers end there, so nothing may follow it.
-        if let Err(error) = self.segments.append(frame.number, parts) {
-            self.state = State::Failed;
-            return Err(error);
-        }
+        let place = match self.segments.append(frame.number, parts) {
+            Ok(place) => place,
+            Err(error) => {
+                self.state = State::Failed;
+                return Err(error);
+            }
+        };
+        let length = head.len() + payload.len();
+        let crowded = self.lane.put(place, length, || OwnFrame::from(frame));
         self.next_number += 1;
-        self.bytes += (head.len() + payload.len()) as u64;
+        self.bytes += length as u64;
         Ok(Written {
             frames: self.next_number,
             t_us: frame.t_us,
             bytes: self.bytes,
+            crowded,
         })
+    }
+
+    /// Follows what is written; once a writer.
+    pub(crate) fn follow(&self) -> Follower<OwnFrame> {
+        Follower::new(
+            Arc::clone(&self.lane),
+            self.stream.clone(),
+            OwnFrame::decode,
+        )
     }
 
     /// A time that no frame written so far exceeds and no later frame precedes, and how many frames there are.
@@ -281,28 +310,40 @@ impl FrameWriter {
     }
 }
 
+/// Texts below this are written together with their heads; to pass each on its own would cost more than to copy it.
+const SHORT_LINE: usize = 2048;
+
 /// The writing end of `lines`; the sealer's own.
 #[derive(Debug)]
 pub(crate) struct LineWriter {
     segments: SegmentWriter,
+    lane: Arc<Lane<LineFrame>>,
+    stream: Stream,
     length: u64,
-    /// Heads and texts, written as they are: a text is not copied for it.
-    pending: Vec<(LineHead, String)>,
+    /// Lines, each with the end of what `joined` holds up to it.
+    pending: Vec<(LineFrame, usize)>,
+    /// Heads, and the texts that are short. Long ones are written as they are.
+    joined: Vec<u8>,
     pending_bytes: usize,
-    /// Number of the first line that is pending.
-    first: u64,
 }
 
 impl LineWriter {
     /// Collects a line; nothing is written yet.
     pub(crate) fn push(&mut self, consumed: u64, seq: u64, t_us: u64, text: impl Into<String>) {
         let text = text.into();
-        if self.pending.is_empty() {
-            self.first = seq;
-        }
         let head = line_head(consumed, seq, t_us, &text);
         self.pending_bytes += head.len() + text.len();
-        self.pending.push((head, text));
+        self.joined.extend_from_slice(&head);
+        if text.len() < SHORT_LINE {
+            self.joined.extend_from_slice(text.as_bytes());
+        }
+        let line = LineFrame {
+            consumed,
+            seq,
+            t_us,
+            text,
+        };
+        self.pending.push((line, self.joined.len()));
     }
 
     /// Bytes collected and not yet written.
@@ -315,26 +356,59 @@ impl LineWriter {
     /// # Errors
     /// When the disk refuses; the sealer then stops, and with it every session.
     pub(crate) fn flush(&mut self) -> Result<u64, EvidenceError> {
-        if !self.pending.is_empty() {
-            let mut parts = Vec::with_capacity(self.pending.len() * 2);
-            for (head, text) in &self.pending {
-                parts.push(IoSlice::new(head));
-                parts.push(IoSlice::new(text.as_bytes()));
+        let Some((first, _)) = self.pending.first() else {
+            return Ok(self.length);
+        };
+        let first = first.seq;
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for (line, to) in &self.pending {
+            if line.text.len() >= SHORT_LINE {
+                let joined = self.joined.get(from..*to).unwrap_or_default();
+                parts.push(IoSlice::new(joined));
+                parts.push(IoSlice::new(line.text.as_bytes()));
+                from = *to;
             }
-            self.segments.append(self.first, &mut parts)?;
-            self.length += self.pending_bytes as u64;
-            self.pending.clear();
-            self.pending_bytes = 0;
+        }
+        parts.push(IoSlice::new(self.joined.get(from..).unwrap_or_default()));
+        let mut place = self.segments.append(first, &mut parts)?;
+        self.length += self.pending_bytes as u64;
+        self.pending_bytes = 0;
+        self.joined.clear();
+        for (line, _) in self.pending.drain(..) {
+            let length = line.entry_bytes();
+            place.number = line.seq;
+            self.lane.put(place, line.text.len(), || line);
+            place.at += length;
         }
         Ok(self.length)
+    }
+
+    /// Follows what is written; once a writer.
+    pub(crate) fn follow(&self) -> LineReader {
+        let lane = Arc::clone(&self.lane);
+        let following = Follower::new(lane, self.stream.clone(), LineFrame::decode);
+        LineReader {
+            from: Lines::Followed(following),
+            ahead: None,
+        }
     }
 }
 
 /// Reads `lines` in order, with a look at the next one.
 #[derive(Debug)]
 pub(crate) struct LineReader {
-    segments: SegmentReader,
+    from: Lines,
     ahead: Option<LineFrame>,
+}
+
+/// Where lines are read.
+#[derive(Debug)]
+enum Lines {
+    /// What another process left.
+    Left(SegmentReader),
+    /// What this one writes.
+    Followed(Follower<LineFrame>),
 }
 
 impl LineReader {
@@ -344,7 +418,10 @@ impl LineReader {
     /// When the spool cannot be read.
     pub(crate) fn peek(&mut self) -> Result<Option<&LineFrame>, EvidenceError> {
         if self.ahead.is_none() {
-            self.ahead = read(&mut self.segments, LineFrame::decode)?;
+            self.ahead = match &mut self.from {
+                Lines::Left(segments) => read(segments, LineFrame::decode)?,
+                Lines::Followed(following) => following.next()?,
+            };
         }
         Ok(self.ahead.as_ref())
     }

@@ -35,7 +35,7 @@ fn trial() -> Trial {
     let head = sealer.head();
     let progress = Arc::new(Progress::new(head));
     let thread = SealingThread {
-        frames: dir.frames().unwrap(),
+        frames: writer.follow(),
         writer: Arc::new(Mutex::new(writer)),
         chain: ChainWriter {
             sealer: Some(sealer),
@@ -44,6 +44,7 @@ fn trial() -> Trial {
             lines,
             progress,
             consumed: 0,
+            consumed_bytes: 0,
             last_t_us: line.t_us,
             head,
         },
@@ -72,7 +73,7 @@ impl Trial {
         self.clock.utc.store(utc, Ordering::SeqCst);
         self.thread.drain().unwrap();
         self.thread.keep_cadence().unwrap();
-        self.thread.flush().unwrap();
+        self.thread.chain.flush().unwrap();
     }
 
     /// Kinds of all lines on disk.
@@ -157,7 +158,7 @@ fn an_epoch_holds_at_most_4096_records_and_4_mib_however_fast_they_come() {
 #[test]
 fn a_head_is_told_only_after_its_line_is_on_disk() {
     let mut trial = trial();
-    trial.thread.flush().unwrap();
+    trial.thread.chain.flush().unwrap();
     trial.record(10);
     trial.record(10);
     trial.thread.drain().unwrap();
@@ -165,7 +166,7 @@ fn a_head_is_told_only_after_its_line_is_on_disk() {
     let progress = Arc::clone(&trial.thread.chain.progress);
     assert_eq!(progress.latest_head().seq, 0, "and nobody hears of it");
     assert_eq!(trial.kinds().len(), 1);
-    trial.thread.flush().unwrap();
+    trial.thread.chain.flush().unwrap();
     assert_eq!(progress.latest_head(), trial.thread.chain.head);
     assert_eq!(trial.kinds().len(), 3);
 }
@@ -178,7 +179,7 @@ fn a_jump_of_the_wall_clock_is_a_record() {
     let later = 2 * SECOND;
     trial.clock.monotonic.fetch_add(later, Ordering::SeqCst);
     trial.thread.keep_cadence().unwrap();
-    trial.thread.flush().unwrap();
+    trial.thread.chain.flush().unwrap();
     assert!(trial.kinds().contains(&Kind::ClockJump));
 }
 
