@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Some("recorder") => programs::recorder(&rest),
         Some("echo") => programs::echo(),
         Some("export") => programs::export(&rest),
+        Some("time") => programs::time(&rest),
         None | Some("compare") => table::compare(&rest),
         Some(other) => {
             eprintln!(

@@ -29,13 +29,17 @@ impl Place<'_> {
 
 /// Time from the first byte on the screen to the last, and the user time of all processes of the candidate.
 pub fn bulk(candidate: Candidate, place: &Place<'_>) -> (Duration, Duration) {
-    let command = format!("printf begin; cat '{}'; printf end", place.text.display());
+    // The last word begins with a byte that the text has not, or a piece of it could be taken for the end.
+    let command = format!(
+        "printf begin; cat '{}'; printf '\\002end'",
+        place.text.display()
+    );
     let (mut running, kept) = place.start(candidate, &command, false);
     running.wait_for(b"begin");
     let start = Instant::now();
     let mut buffer = vec![0; 64 << 10];
     let mut tail = Vec::new();
-    while !tail.ends_with(b"end") {
+    while !tail.ends_with(b"\x02end") {
         let shown = running.see(&mut buffer);
         // Some end before they have shown everything.
         if shown.is_empty() {

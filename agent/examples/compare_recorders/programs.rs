@@ -271,3 +271,23 @@ pub fn export(arguments: &[OsString]) -> ExitCode {
     }
     ExitCode::SUCCESS
 }
+
+/// `time OUT COMMAND…`: runs a command with all that it says in the file OUT, and prints how many seconds it took from
+/// before it was started until it was waited for. Ends as the command does.
+pub fn time(arguments: &[OsString]) -> ExitCode {
+    let (out, command) = arguments.split_first().unwrap();
+    let (program, rest) = command.split_first().unwrap();
+    let out = File::create(out).unwrap();
+    let mut command = std::process::Command::new(program);
+    command.args(rest).stdin(Stdio::null());
+    command.stdout(out.try_clone().unwrap()).stderr(out);
+    let start = std::time::Instant::now();
+    let status = command.status().unwrap();
+    println!("{:.6}", start.elapsed().as_secs_f64());
+    ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(u8::MAX),
+    )
+}
