@@ -109,31 +109,38 @@ fn tell(running: &Running, evidence: &Path, item: &Item, state: &str, told: &mut
     }
 }
 
-/// What an auditor types, each line as it stands.
+/// What an auditor types, in one shell, each line as it stands.
 fn verify_lines(running: &Running, evidence: &Path, request: &str) -> Vec<String> {
     let folder = evidence.join(format!("evidence-{request}"));
-    let folder = folder.display();
-    vec![
-        String::new(),
-        "Verify it as an auditor, who has no secret of ours:".to_owned(),
-        String::new(),
-        format!("    {}", become_line(running, AUDITOR)),
-        format!("    powerpole export {request} --out {folder} &&"),
-        format!("    powerpole verify {folder}"),
-        String::new(),
-        "Within half a minute the roll of all requests names its end, too:".to_owned(),
-        String::new(),
-        format!("    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb \\"),
-        format!("      --out {folder}/ROLLS.jsonl &&"),
-        format!("    powerpole verify {folder} --rolls {folder}/ROLLS.jsonl"),
-        String::new(),
-        "Then drop a line of a copy of the evidence, and verify that:".to_owned(),
-        String::new(),
-        format!("    cp -rT {folder} {folder}-damaged &&"),
-        format!("    sed -i 5d {folder}-damaged/LINES.jsonl &&"),
-        format!("    powerpole verify {folder}-damaged"),
-        String::new(),
-    ]
+    let text = format!(
+        "
+Verify it as an auditor, who has no secret of ours. In a shell of its own:
+
+    {}
+    E={}
+    powerpole export {request} --out \"$E\" &&
+    powerpole verify \"$E\"
+
+Within half a minute the roll of all requests names its end, too:
+
+    powerpole rolls --from s3://{ANCHOR_BUCKET} --ledger dynamodb --out \"$E/ROLLS.jsonl\" &&
+    powerpole verify \"$E\" --rolls \"$E/ROLLS.jsonl\"
+
+Then drop a line of a copy of the evidence, and verify that:
+
+    cp -rT \"$E\" \"$E-damaged\" &&
+    sed -i 5d \"$E-damaged/LINES.jsonl\" &&
+    powerpole verify \"$E-damaged\"
+",
+        become_line(running, AUDITOR),
+        quoted(&folder),
+    );
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 fn event(text: &str) {

@@ -38,10 +38,8 @@ impl Kept {
                 false => vec!["No evidence was exported, so none was kept.".to_owned()],
             };
         }
-        let mut lines = vec![
-            format!("Kept in {folder}:"),
-            format!("  {}", new.join(", ")),
-        ];
+        let mut lines = vec![format!("Kept in {folder}:")];
+        lines.extend(new.iter().map(|name| format!("  {name}")));
         let verify = self.to_verify(&new, powerpole);
         if verify.is_empty() {
             lines.push("There is no evidence among it: none was exported.".to_owned());
@@ -57,6 +55,8 @@ impl Kept {
         std::iter::once(self.folder.clone())
             .chain(inner)
             .filter(|folder| folder.join("LINES.jsonl").is_file())
+            // The copy that the hand demo has somebody damage.
+            .filter(|folder| !folder.to_string_lossy().ends_with("-damaged"))
             .map(|folder| {
                 let rolls = folder.join("ROLLS.jsonl");
                 let rolls = match rolls.is_file() {
@@ -122,6 +122,10 @@ mod tests {
         std::fs::create_dir(dir.path().join("logs")).unwrap();
         assert_eq!(kept.lines(program).len(), 1);
         write(&dir.path().join("evidence-req-new"), &["LINES.jsonl"]);
+        write(
+            &dir.path().join("evidence-req-new-damaged"),
+            &["LINES.jsonl"],
+        );
         let told = kept.lines(program).join("\n");
         assert!(
             !told.contains("req-old") && !told.contains("logs"),

@@ -58,6 +58,7 @@ enum Command {
     Destroy {
         #[command(flatten)]
         which: Which,
+        /// The instance's id
         instance: InstanceId,
     },
     /// Boot one machine and see its end.
