@@ -38,19 +38,19 @@ struct Arguments {
 enum Task {
     /// Serve until SIGTERM or SIGINT.
     Run {
-        /// The configuration.
-        #[arg(long)]
+        /// Configuration file; systemd/control.example.toml is one.
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Say all that is wrong with a configuration and the files that it names.
     CheckConfig {
-        /// The configuration.
-        #[arg(long)]
+        /// Configuration file; systemd/control.example.toml is one.
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Make control's keys: signing.key, sealing.key, derivation.key, each for the owner alone.
     Keygen {
-        /// The folder; nothing in it is overwritten.
+        /// Folder to make them in; nothing in it is overwritten.
         #[arg(long)]
         dir: PathBuf,
     },
