@@ -23,6 +23,8 @@ for (const folder of [options.screenshots, options.views]) if (folder) mkdirSync
 
 const WINDOW_S = 90;
 const ASKING_MS = 20_000;
+// Formatting, a mention and an emoji as somebody may type them: the approver must see the very characters.
+const REASON = "Look into order 1003 for a *customer*, `soon`, <@U0BOB000001> :tada:";
 const REQUIRED = ["cluster", "level", "schemas", "duration", "reason"];
 const problems = [];
 let browser, steps = 0, shots = 0, secret;
@@ -110,14 +112,14 @@ async function main() {
     await field("level").selectOption("READ");
     await page.check('dialog input[value="archive-prod/orders"]');
     await field("duration").selectOption(String(WINDOW_S));
-    await field("reason").fill("Look into order 1003 for a customer");
+    await field("reason").fill(REASON);
     await submit.click();
     await error("schemas").waitFor();
     await page.uncheck('dialog input[value="archive-prod/orders"]');
     await page.check('dialog input[value="orders-prod/orders"]');
     asking += Date.now() - began;
     await shot("filled");
-    assert.equal(await field("reason").inputValue(), "Look into order 1003 for a customer", "what was typed is kept");
+    assert.equal(await field("reason").inputValue(), REASON, "what was typed is kept");
   });
 
   await step(`alice asks; all of it took the page less than ${ASKING_MS / 1000} s`, async () => {
@@ -140,7 +142,8 @@ async function main() {
     const card = sent.filter({ hasText: "READ on Orders" }).last();
     await card.locator("[data-action=approve]").waitFor();
     const words = await card.innerText();
-    for (const wanted of ["alice@example.com", "orders", "90 s", "Look into order 1003"]) assert.ok(words.includes(wanted), `the card lacks ${wanted}`);
+    for (const wanted of ["alice@example.com", "orders", "90 s", REASON]) assert.ok(words.includes(wanted), `the card lacks ${wanted}`);
+    assert.equal(await card.locator("blockquote *").count(), 0, "the reason is shown as formatted");
     [request] = words.match(/req-[0-9a-z]{26}/);
     await shot("card");
     await narrow("card");
