@@ -12,6 +12,7 @@
 
 use super::error::EvidenceError;
 use super::segment::{Place, SegmentReader, Stream};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,13 +83,14 @@ impl<T> Lane<T> {
         inner.spilled
     }
 
-    /// Whether the file holds nothing from `next` on; from now on entries are put here again then.
-    fn resume(&self, next: u64) -> bool {
+    /// How the entries that were counted here compare with those before `next`, up to which the file was read. When they are
+    /// the same, entries are put here again from now on.
+    fn resume(&self, next: u64) -> Ordering {
         let mut inner = self.lock();
         if inner.next == next {
             inner.spilled = None;
         }
-        inner.next == next
+        inner.next.cmp(&next)
     }
 }
 
@@ -130,36 +132,27 @@ impl<T> Follower<T> {
             if let Some(place) = self.spilled.take() {
                 self.file = Some(self.stream.reader_at(place)?);
             }
-            if self.file.is_some() {
-                if let Some(entry) = self.read_on()? {
-                    return Ok(Some(entry));
+            if let Some(file) = &mut self.file {
+                let next = file.next_number();
+                if let Some(body) = file.next_body()? {
+                    return decoded(next, (self.decode)(body));
                 }
-                continue;
+                match self.lane.resume(next) {
+                    Ordering::Equal => self.file = None,
+                    // The file was read while its writer had not yet counted what it wrote. Going back to the lane now, it
+                    // would come a second time.
+                    Ordering::Less => return Ok(None),
+                    // More was written since: it was in the file before it was counted.
+                    Ordering::Greater => {
+                        let body = file.next_body()?;
+                        return decoded(next, body.and_then(self.decode));
+                    }
+                }
             }
             self.spilled = self.lane.take(&mut self.hand);
             if self.hand.is_empty() && self.spilled.is_none() {
                 return Ok(None);
             }
-        }
-    }
-
-    /// The next entry of the file; `None` when there was none, and the lane goes on.
-    fn read_on(&mut self) -> Result<Option<T>, EvidenceError> {
-        let Some(file) = &mut self.file else {
-            return Ok(None);
-        };
-        let next = file.next_number();
-        if let Some(body) = file.next_body()? {
-            return decoded(next, (self.decode)(body));
-        }
-        if self.lane.resume(next) {
-            self.file = None;
-            return Ok(None);
-        }
-        // More was written since: it was in the file before the lane counted it.
-        match file.next_body()? {
-            Some(body) => decoded(next, (self.decode)(body)),
-            None => decoded(next, None),
         }
     }
 }
@@ -209,6 +202,11 @@ mod tests {
 
     impl Trial {
         fn write(&mut self) {
+            let (place, body) = self.write_uncounted();
+            self.lane.put(place, 100, || body);
+        }
+
+        fn write_uncounted(&mut self) -> (Place, Vec<u8>) {
             let mut body = vec![b'x'; 92];
             body[..8].copy_from_slice(&self.number.to_be_bytes());
             let mut entry = 92u32.to_be_bytes().to_vec();
@@ -216,8 +214,8 @@ mod tests {
             entry.extend_from_slice(&body);
             let parts = &mut [IoSlice::new(&entry)];
             let place = self.writer.append(self.number, parts).unwrap();
-            self.lane.put(place, 100, || body);
             self.number += 1;
+            (place, body)
         }
 
         fn read(&mut self) -> Option<u64> {
@@ -284,8 +282,27 @@ mod tests {
                 .collect();
             assert_eq!(said, [false, true, false, false, false, false]);
             lane.take(&mut VecDeque::new());
-            assert!(lane.resume(round * 6 + 6));
+            assert_eq!(lane.resume(round * 6 + 6), Ordering::Equal);
         }
+    }
+
+    #[test]
+    fn what_is_read_before_it_is_counted_comes_once() {
+        let mut trial = trial();
+        for _ in 0..6 {
+            trial.write();
+        }
+        let (place, body) = trial.write_uncounted();
+        for number in 0..7 {
+            assert_eq!(trial.read(), Some(number));
+        }
+        assert_eq!(trial.read(), None, "its writer is not done with it");
+        trial.lane.put(place, 100, || body);
+        assert_eq!(trial.read(), None);
+        assert!(trial.follower.file.is_none(), "the lane goes on");
+        trial.write();
+        assert_eq!(trial.read(), Some(7));
+        assert_eq!(trial.read(), None);
     }
 
     #[test]
@@ -317,7 +334,7 @@ mod tests {
             ..
         } = trial();
         let writing = std::thread::spawn(move || {
-            for number in 0u64..20_000 {
+            for number in 0u64..4_000 {
                 let body = number.to_be_bytes();
                 let mut entry = 8u32.to_be_bytes().to_vec();
                 entry.extend_from_slice(&crc32fast::hash(&body).to_be_bytes());
@@ -327,7 +344,7 @@ mod tests {
             }
         });
         let mut next = 0u64;
-        while next < 20_000 {
+        while next < 4_000 {
             if let Some(body) = follower.next().unwrap() {
                 assert_eq!(body, next.to_be_bytes());
                 next += 1;
