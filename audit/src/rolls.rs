@@ -27,6 +27,8 @@ pub(crate) struct Rolls {
     pub(crate) report: RollReport,
     /// Number by request.
     pub(crate) numbers: BTreeMap<String, u64>,
+    /// Until when the roll goes that names the requests from this number on, unix seconds.
+    named: BTreeMap<u64, u64>,
     /// Later versions of a roll.
     pub(crate) overwritten: u64,
     /// Keys of the folder that are no roll's: somebody wrote them, and they say nothing.
@@ -49,6 +51,7 @@ impl Rolls {
         foreign.dedup();
         let (objects, overwritten) = first_versions(objects)?;
         let mut check = RollCheck::new();
+        let mut named = BTreeMap::new();
         for object in &objects {
             let roll = Roll::parse(object.body.as_bytes())
                 .map_err(|error| wrong(&object.key, &error.to_string()))?;
@@ -56,6 +59,9 @@ impl Rolls {
                 return Err(wrong(&object.key, "its body belongs under another key"));
             }
             check.take(&roll);
+            if !roll.requested.is_empty() {
+                named.entry(roll.first).or_insert(roll.until_s);
+            }
         }
         let report = check.finish();
         let numbers = report
@@ -66,6 +72,7 @@ impl Rolls {
         Ok(Rolls {
             report,
             numbers,
+            named,
             overwritten,
             foreign,
             ledger: None,
@@ -125,31 +132,30 @@ impl Rolls {
             .map(|(n, (request, _))| (*n, request.as_str()))
     }
 
+    /// Until when the first roll goes that names the request of this number, unix seconds; 0 where none does.
+    pub(crate) fn named_s(&self, n: u64) -> u64 {
+        let mut rolls = self.named.range(..=n);
+        rolls.next_back().map_or(0, |(_, until)| *until)
+    }
+
     /// The end of a request that the rolls name under this number.
     pub(crate) fn end(&self, n: u64) -> Option<&Ended> {
         self.report.requests.get(&n)?.1.as_ref()
     }
 }
 
+/// What tests of the rolls begin with.
 #[cfg(test)]
-mod tests {
+pub(crate) mod fixtures {
     use super::*;
     use powerpole_chain::{FinalHead, Outcome};
 
-    fn object(roll: &Roll) -> ObjectVersion {
-        ObjectVersion {
-            key: format!("rolls/{}", roll.object_name()),
-            version_id: "1".to_owned(),
-            last_modified: "2026-01-02T00:15:00Z".to_owned(),
-            body: roll.to_json(),
-        }
-    }
-
-    fn roll() -> Roll {
+    /// The first roll, of the day that ends then: requests 1 and 2 were made, and 1 has ended.
+    pub(crate) fn roll(until_s: u64) -> Roll {
         Roll {
             number: 1,
-            from_s: 0,
-            until_s: 86_400,
+            from_s: until_s - 86_400,
+            until_s,
             previous: [0; 32],
             first: 1,
             requested: vec!["req-a".to_owned(), "req-b".to_owned()],
@@ -164,6 +170,39 @@ mod tests {
                 }),
             }],
         }
+    }
+
+    /// The roll after that one, which goes until then and names nothing.
+    pub(crate) fn next(last: &Roll, until_s: u64) -> Roll {
+        Roll {
+            number: last.number + 1,
+            from_s: last.until_s,
+            until_s,
+            previous: last.digest(),
+            first: last.next_request(),
+            requested: vec![],
+            ended: vec![],
+        }
+    }
+
+    /// As it lies in the bucket.
+    pub(crate) fn object(roll: &Roll) -> ObjectVersion {
+        ObjectVersion {
+            key: format!("{FOLDER}{}", roll.object_name()),
+            version_id: "1".to_owned(),
+            last_modified: "2026-01-02T00:15:00Z".to_owned(),
+            body: roll.to_json(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::object;
+    use super::*;
+
+    fn roll() -> Roll {
+        fixtures::roll(86_400)
     }
 
     #[test]
@@ -220,5 +259,21 @@ mod tests {
         assert_eq!((rolls.verdict(), rolls.exit_code(false)), ("COMPLETE", 0));
         rolls.judge_age(86_400 * 3 + 1);
         assert_eq!((rolls.verdict(), rolls.exit_code(false)), ("LATE", 1));
+    }
+
+    #[test]
+    fn a_request_is_named_until_the_end_of_its_own_roll() {
+        let second = Roll {
+            requested: vec!["req-c".to_owned()],
+            ..fixtures::next(&roll(), 2 * 86_400)
+        };
+        let third = fixtures::next(&second, 9 * 86_400);
+        let rolls = Rolls::read([&roll(), &second, &third].map(object).into()).unwrap();
+        assert_eq!(rolls.report.findings, []);
+        assert_eq!(
+            [1, 2, 3].map(|n| rolls.named_s(n)),
+            [86_400, 86_400, 172_800]
+        );
+        assert_eq!(Rolls::read(vec![]).unwrap().named_s(1), 0);
     }
 }

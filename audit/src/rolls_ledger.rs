@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{ledger::Item, rolls::Rolls};
 
 /// The clocks of control's replicas and of whoever asks differ by less.
-const SKEW_S: u64 = 300;
-/// A request that lapsed, or failed before it had a bastion, has no time of its end in the ledger. When nothing was
-/// noted of it for this long before the last roll's end, that roll should name its end.
-const SILENT_S: u64 = 31 * 86_400;
+pub(crate) const SKEW_S: u64 = 300;
+/// No request goes on for so long. By control's own times it waits a day for an approver or, approved, a week for its
+/// start, then has two tries of ten minutes and a window of eight hours, and is closed minutes after that.
+const LONGEST_S: u64 = 31 * 86_400;
 
 /// What a comparison found.
 #[derive(Debug, Default)]
@@ -139,7 +139,8 @@ fn named(rolls: &Rolls, request: &str, n: u64, item: &Item, now_s: u64) -> Vec<L
             }
         }
         None => {
-            if let Some((rule, detail)) = end_missed(rolls.until_s(), item, now_s) {
+            let missed = end_missed(rolls.until_s(), item, now_s);
+            if let Some((rule, detail)) = missed.or_else(|| goes_on_too_long(rolls, n)) {
                 find(rule, format!("{request} {detail}"));
             }
         }
@@ -168,6 +169,16 @@ fn unnamed(rolls: &Rolls, request: &str, item: &Item, now_s: u64) -> Judged {
         return missed("roll-lacks", "was made before the last roll and is in none");
     }
     Judged::Younger
+}
+
+/// Whether the rolls alone say that a request should have ended: whatever the ledger says of its state and times.
+fn goes_on_too_long(rolls: &Rolls, n: u64) -> Option<(&'static str, String)> {
+    let named = rolls.named_s(n);
+    (named.saturating_add(LONGEST_S) < rolls.until_s()).then(|| {
+        let days = LONGEST_S / 86_400;
+        let detail = format!("was named by a roll more than {days} days before the last one, and none says how it ended");
+        ("roll-lacks-end", detail)
+    })
 }
 
 /// Whether an item that the rolls know as open has an end that one of them should name.
@@ -199,7 +210,7 @@ fn end_missed(until_s: u64, item: &Item, now_s: u64) -> Option<(&'static str, St
             Some(("ledger-time", format!("is {word} since a time to come")))
         }
         (Some(ended), _) => (ended.saturating_add(SKEW_S) < until_s).then_some(missed),
-        (None, None) => (last_noted_s(item).saturating_add(SILENT_S) < until_s).then_some(missed),
+        (None, None) => (last_noted_s(item).saturating_add(LONGEST_S) < until_s).then_some(missed),
     }
 }
 
@@ -255,8 +266,7 @@ fn differs(end: &Ended, item: &Item) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{object::ObjectVersion, rolls::Rolls};
-    use powerpole_chain::{FinalHead, Outcome, Roll};
+    use crate::rolls::{Rolls, fixtures};
 
     /// The last roll's end, and a quarter of an hour later.
     const UNTIL: u64 = 100 * 86_400;
@@ -264,31 +274,7 @@ mod tests {
 
     /// Requests 1 and 2 were made on the last day; 1 has ended.
     fn rolls() -> Rolls {
-        let roll = Roll {
-            number: 1,
-            from_s: UNTIL - 86_400,
-            until_s: UNTIL,
-            previous: [0; 32],
-            first: 1,
-            requested: vec!["req-a".to_owned(), "req-b".to_owned()],
-            ended: vec![Ended {
-                n: 1,
-                request: "req-a".to_owned(),
-                outcome: Outcome::Closed,
-                head: Some(FinalHead {
-                    seq: 4,
-                    head: [7; 32],
-                    sealed: true,
-                }),
-            }],
-        };
-        Rolls::read(vec![ObjectVersion {
-            key: format!("rolls/{}", roll.object_name()),
-            version_id: "1".to_owned(),
-            last_modified: "2026-01-02T00:15:00Z".to_owned(),
-            body: roll.to_json(),
-        }])
-        .unwrap()
+        Rolls::read(vec![fixtures::object(&fixtures::roll(UNTIL))]).unwrap()
     }
 
     fn time(s: u64) -> String {
@@ -448,5 +434,28 @@ mod tests {
             item("req-y", 3, NOW, OPEN),
         ];
         assert_eq!(rules(&twice), ["ledger-number"]);
+    }
+
+    #[test]
+    fn a_request_that_is_set_back_is_missed_a_month_after_a_roll_named_it() {
+        let first_roll = fixtures::roll(UNTIL);
+        let later = |days: u64| {
+            let last = fixtures::next(&first_roll, UNTIL + days * 86_400);
+            Rolls::read(vec![fixtures::object(&first_roll), fixtures::object(&last)]).unwrap()
+        };
+        // Whatever state and times it is given, of whatever time.
+        for days in [31, 32] {
+            let rolls = later(days);
+            let now = rolls.until_s() + 900;
+            let expected: &[&str] = if days > 31 { &["roll-lacks-end"] } else { &[] };
+            let recent = at("READY", "launched_at", now - 60);
+            let waits = r#","state":{"S":"APPROVED"}"#.to_owned();
+            let ended = at("CLOSED", "closed_at", now);
+            for more in [OPEN.to_owned(), recent, waits, ended] {
+                let ledger = Ledger::compare(&rolls, &[first(), second(&more)], now);
+                let rules: Vec<&str> = ledger.findings.iter().map(|f| f.rule).collect();
+                assert_eq!(rules, expected, "{more} after {days} days");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     ledger::Item,
     place::Contradiction,
     rolls::Rolls,
-    rolls_ledger::{Judged, judge},
+    rolls_ledger::{Judged, SKEW_S, judge},
 };
 use powerpole_protocol::ledger::attribute;
 
@@ -60,5 +60,38 @@ impl Row {
                 })
                 .collect(),
         })
+    }
+
+    /// What a chain that was sealed then, in microseconds, contradicts: a roll is written after whatever ended before it
+    /// was noted, so the last one names the end of a chain that was sealed minutes before.
+    pub(crate) fn lacks_end(&self, sealed_us: u64) -> Option<Contradiction> {
+        let sealed_s = sealed_us / 1_000_000;
+        let missed = self.outcome.is_none() && sealed_s.saturating_add(SKEW_S) < self.until_s;
+        missed.then(|| Contradiction {
+            code: "roll-differs",
+            detail: format!(
+                "the chain was sealed before the last roll, and none says that its request ended: somebody kept its end \
+                 out of the ledger ({})",
+                "roll-lacks-end"
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_that_is_older_than_the_last_roll_needs_an_end_in_one() {
+        let row = |outcome| Row {
+            outcome,
+            until_s: 86_400,
+            ..Row::default()
+        };
+        let code = |row: Row, sealed_s: u64| row.lacks_end(sealed_s * 1_000_000).map(|c| c.code);
+        assert_eq!(code(row(None), 86_400 - 301), Some("roll-differs"));
+        assert_eq!(code(row(None), 86_400 - 300), None);
+        assert_eq!(code(row(Some("CLOSED")), 7), None);
     }
 }
