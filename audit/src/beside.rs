@@ -2,20 +2,22 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
 use powerpole_chain::Redaction;
 
 use crate::{
+    chosen::{Chooser, Chosen, Line},
     error::CheckError,
     ledger::Item,
-    object::{self, ObjectVersion},
 };
 
-/// A ledger item, a day's anchors or manifests: none is longer, and what is must not fill the memory.
+/// A ledger item or manifests: none is longer, and what is must not fill the memory.
 const LONGEST_BESIDE: u64 = 8 << 20;
+/// A line of a file of anchors: an object of 64 KiB, every byte of it escaped.
+const LONGEST_LINE: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<Vec<u8>, CheckError> {
     let wrong = |source| CheckError::Read {
@@ -38,12 +40,38 @@ pub(crate) fn read_item(path: &Path) -> Result<Item, CheckError> {
     Item::parse(&path.display().to_string(), &read(path)?)
 }
 
-pub(crate) fn read_anchors(path: &Path) -> Result<Vec<ObjectVersion>, CheckError> {
-    let text = String::from_utf8(read(path)?).map_err(|_| CheckError::Object {
-        key: path.display().to_string(),
-        detail: "not UTF-8".to_owned(),
-    })?;
-    object::parse_lines(&text)
+/// What counts of a file of anchors, of any length, in bounded memory.
+pub(crate) fn read_anchors(path: &Path) -> Result<Chosen, CheckError> {
+    let wrong = |source| CheckError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = BufReader::new(File::open(path).map_err(wrong)?);
+    let mut chooser = Chooser::new(false);
+    let mut line = Vec::new();
+    for number in 1u64.. {
+        line.clear();
+        let mut rest = file.by_ref().take(LONGEST_LINE + 1);
+        if rest.read_until(b'\n', &mut line).map_err(wrong)? == 0 {
+            break;
+        }
+        if line.len() as u64 > LONGEST_LINE {
+            let detail = format!("line {number} is longer than {LONGEST_LINE} bytes");
+            return Err(wrong(io::Error::other(detail)));
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let read = serde_json::from_slice(&line).map_err(|error| CheckError::Object {
+            key: format!("in line {number}"),
+            detail: error.to_string(),
+        })?;
+        match read {
+            Line::Version(object) => chooser.take(object)?,
+            Line::LeftOut { left_out } => chooser.take_left_out(&left_out),
+        }
+    }
+    Ok(chooser.finish())
 }
 
 pub(crate) fn read_redactions(path: Option<&Path>) -> Result<Vec<Redaction>, CheckError> {

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     aws,
+    chosen::{Aside, Chosen},
     error::CheckError,
     export::{ANCHORS, LEDGER, LINES, NewFile, ensure_new, event_line},
     ledger::Item,
@@ -34,7 +35,8 @@ variables: whoever can edit the ledger would choose what is exported otherwise.
 
 Exit codes:
   0   all of it was written
-  1   all of it was written, and the ledger names another place: verify says TAMPERED
+  1   all of it was written, and the ledger names another place, or more lies at the anchors' names
+      than is looked at: verify says TAMPERED
   2   something could not be read, fetched or written
   64  wrong usage";
 
@@ -69,13 +71,9 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     ledger.line(&item.to_json())?;
     ledger.finish()?;
 
-    let objects = read_bucket(bucket, &folder).await?;
+    let chosen = read_bucket(bucket, &folder).await?;
     let mut anchors = NewFile::create(&args.out, ANCHORS)?;
-    for object in &objects {
-        let line = serde_json::to_string(object).map_err(|error| CheckError::Object {
-            key: object.key.clone(),
-            detail: error.to_string(),
-        })?;
+    for line in chosen.lines() {
         anchors.line(&line)?;
     }
     anchors.finish()?;
@@ -93,7 +91,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         "{}: {}, {}, 1 ledger item in {}",
         args.request,
         count(events, "log event", "log events"),
-        count(objects.len() as u64, "anchor version", "anchor versions"),
+        count(chosen.objects.len() as u64, "anchor", "anchors"),
         args.out.display()
     );
     println!(
@@ -101,7 +99,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
         folder.prefix(),
         folder.stream()
     );
-    Ok(told(&said, &item, &folder))
+    Ok(told(&said, &item, &folder).max(told_beside(&chosen)))
 }
 
 /// Tells what the ledger says against the auditor; the exit code.
@@ -115,4 +113,30 @@ fn told(said: &Said, item: &Item, folder: &Folder) -> u8 {
         );
     }
     u8::from(!contradictions.is_empty())
+}
+
+/// Tells what lies among the anchors and does not count; 1 when there is more than was looked at.
+fn told_beside(chosen: &Chosen) -> u8 {
+    let Aside {
+        strange,
+        later,
+        late,
+    } = chosen.counts;
+    if strange + later + late > 0 {
+        let least = if chosen.more { "at least " } else { "" };
+        eprintln!(
+            "beside the anchors lie {least}{}, {} and {}: they count for nothing, and {} says which",
+            count(strange, "strange object", "strange objects"),
+            count(later, "later version", "later versions"),
+            count(late, "late anchor", "late anchors"),
+            ANCHORS
+        );
+    }
+    if chosen.cut {
+        eprintln!(
+            "WRONG: more objects lie at anchors' names than a bastion writes, and not all of them were looked at \
+             (anchors-cut)"
+        );
+    }
+    u8::from(chosen.cut)
 }

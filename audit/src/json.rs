@@ -102,7 +102,8 @@ pub(crate) fn render(report: &Report, exit: u8, around: &Around) -> String {
         "anchors": {
             "given": report.anchors.given, "matched": report.anchors.matched,
             "genesis": report.anchors.genesis, "seal": report.anchors.seal,
-            "overwritten": around.overwritten,
+            "overwritten": around.aside.later, "strange": around.aside.strange,
+            "late": around.aside.late, "more": around.more,
         },
         "silences": report.silences,
         "retimed": report.retimed,
@@ -111,7 +112,9 @@ pub(crate) fn render(report: &Report, exit: u8, around: &Around) -> String {
             "number": row.number, "outcome": row.outcome, "until": time(row.until_s), "late_s": row.late_s,
         })),
         "search": around.searched.as_ref().map(|searched| json!({
-            "bastions": searched.bastions, "others": searched.others,
+            "bastions": searched.bastions,
+            "others": searched.others.iter().map(|other| &other.instance).collect::<Vec<_>>(),
+            "unexplained": searched.unexplained().collect::<Vec<_>>(),
         })),
         "strict": around.strict.as_ref().map(|found| {
             let each = found.iter().map(|one| json!({ "what": one.what, "count": one.count }));

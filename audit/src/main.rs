@@ -6,6 +6,7 @@
 mod anchors;
 mod aws;
 mod beside;
+mod chosen;
 mod clock;
 mod database_command;
 mod error;

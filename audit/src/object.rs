@@ -18,7 +18,7 @@ pub(crate) struct ObjectVersion {
     pub(crate) body: String,
 }
 
-/// Reads one version a line.
+/// Reads one version a line, of rolls.
 pub(crate) fn parse_lines(text: &str) -> Result<Vec<ObjectVersion>, CheckError> {
     text.lines()
         .enumerate()

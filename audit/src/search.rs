@@ -2,11 +2,22 @@
 //!
 //! The bucket is sorted by bastion, not by request: so every bastion's folder is looked into, and their number is
 //! bounded. The search sees what was deleted behind a marker, too.
+//!
+//! A bastion may write any request's name into its own folder. What it cannot do is to have been another request's
+//! bastion: it serves one request, and anchored the genesis of that one before anybody could log in. So an instance whose
+//! folder holds an earlier genesis of another request is a stranger, and what it wrote is told and changes no verdict;
+//! neither does what was written after this request's own genesis, or is no anchor. The same is asked of the instance
+//! whose chain is verified.
 
+use aws_sdk_s3::Client;
+use jiff::Timestamp;
+use powerpole_chain::AnchorKind;
 use tokio::task::JoinSet;
 
 use crate::{
-    aws::bucket,
+    anchors,
+    aws::bucket::{self, First, Listed, read_body},
+    chosen::LONGEST,
     error::CheckError,
     place::{Contradiction, Folder},
     text::count,
@@ -20,42 +31,123 @@ const AT_ONCE: usize = 16;
 pub(crate) const SHOWN: usize = 16;
 /// Progress is told after so many folders.
 const TOLD_EVERY: usize = 500;
+/// A bastion has one request. Of one that wrote more than so many requests' names not each is looked at.
+const MOST_REQUESTS: usize = 16;
 
 /// What a search found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Searched {
     /// Folders of bastions that were looked into.
     pub(crate) bastions: usize,
-    /// Instances that anchored a beginning of the same request.
-    pub(crate) others: Vec<String>,
+    /// Instances that wrote a beginning of the same request.
+    pub(crate) others: Vec<Other>,
+    /// What the request's own instance wrote of other requests.
+    pub(crate) own: Own,
 }
 
-impl Searched {
-    /// A request has one bastion a try. More of them than tries that failed before this one are a contradiction.
-    pub(crate) fn against(&self, attempt: u32) -> Option<Contradiction> {
-        let earlier = usize::try_from(attempt)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(1);
-        (self.others.len() > earlier).then(|| Contradiction {
-            code: "other-genesis",
-            detail: format!(
-                "other bastions began a record of this request: {}; by the ledger {} before this one",
-                self.others.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
-                count(earlier as u64, "try was", "tries were")
-            ),
-        })
+/// Another instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Other {
+    pub(crate) instance: String,
+    pub(crate) is: Is,
+}
+
+/// What is known of another instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Is {
+    /// It may have been this request's bastion: nothing says that it was another's.
+    Unexplained,
+    /// It wrote after the request's own bastion had begun.
+    Later,
+    /// It began another request's record before.
+    Stranger,
+    /// What it wrote is no genesis of this request and instance.
+    NoAnchor,
+}
+
+impl Is {
+    /// For a person.
+    pub(crate) fn text(&self) -> &'static str {
+        match self {
+            Is::Unexplained => "nothing says that it was another request's bastion",
+            Is::Later => "after this request's own bastion had begun",
+            Is::Stranger => "and was another request's bastion",
+            Is::NoAnchor => "with something that is no anchor",
+        }
     }
 }
 
-/// Looks into the folder of every bastion of the role but the request's own; more than `most` of them stop the check
-/// before the first look. Progress goes to standard error.
+/// What an instance wrote of other requests than one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// Nothing, or nothing that came before.
+    #[default]
+    First,
+    /// The beginning of this one's record, before.
+    Another(String),
+    /// So much that not each was looked at.
+    Many,
+}
+
+impl Searched {
+    /// Instances of whom nothing says that they were another request's bastion.
+    pub(crate) fn unexplained(&self) -> impl Iterator<Item = &str> {
+        let others = self.others.iter();
+        others
+            .filter(|other| other.is == Is::Unexplained)
+            .map(|other| other.instance.as_str())
+    }
+
+    /// A request has one bastion a try, and a bastion one request. More bastions than tries that failed before this one
+    /// are a contradiction, and so is one that was another request's before.
+    pub(crate) fn against(&self, attempt: u32) -> Vec<Contradiction> {
+        let earlier = usize::try_from(attempt)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(1);
+        let others = (self.unexplained().count() > earlier).then(|| Contradiction {
+            code: "other-genesis",
+            detail: format!(
+                "other bastions began a record of this request: {}; by the ledger {} before this one",
+                self.unexplained().take(SHOWN).collect::<Vec<_>>().join(", "),
+                count(earlier as u64, "try was", "tries were")
+            ),
+        });
+        let own = match &self.own {
+            Own::First => None,
+            Own::Another(request) => Some(format!(
+                "the instance began a record of {request} before this one: it was that request's bastion"
+            )),
+            Own::Many => Some(format!(
+                "the instance wrote the names of more than {MOST_REQUESTS} requests, so that nothing says whose bastion it was"
+            )),
+        };
+        let own = own.map(|detail| Contradiction {
+            code: "other-request",
+            detail,
+        });
+        others.into_iter().chain(own).collect()
+    }
+}
+
+/// Whose record the search is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Sought {
+    /// The folder of the bastion that is verified.
+    pub(crate) folder: Folder,
+    /// When its genesis was anchored; none where it was not.
+    pub(crate) genesis_at: Option<Timestamp>,
+}
+
+/// Looks into the folder of every bastion of the role; more than `most` of them stop the check before the first look.
+/// Progress goes to standard error.
 pub(crate) async fn others(
     settings: &aws_config::SdkConfig,
     bucket: &str,
-    own: &Folder,
+    sought: &Sought,
     most: usize,
 ) -> Result<Searched, CheckError> {
     let client = bucket::client(settings);
+    let own = &sought.folder;
     let role = format!("{}:", own.role_id);
     let folders = bucket::folders(&client, bucket, &role, most)
         .await?
@@ -64,6 +156,7 @@ pub(crate) async fn others(
     let mut searched = Searched {
         bastions: count,
         others: Vec::new(),
+        own: wrote_before(&client, bucket, own, sought.genesis_at).await?,
     };
     let mut looks = JoinSet::new();
     let mut done = 0;
@@ -74,12 +167,12 @@ pub(crate) async fn others(
             done += 1;
             continue;
         }
-        let (client, bucket) = (client.clone(), bucket.to_owned());
-        let key = format!("{user}{}/genesis.json", own.request);
-        looks.spawn(async move {
-            let there = bucket::ever_written(&client, &bucket, &key).await?;
-            Ok::<_, CheckError>(there.then_some(instance))
-        });
+        let folder = Folder {
+            instance,
+            ..own.clone()
+        };
+        let (client, bucket, own_at) = (client.clone(), bucket.to_owned(), sought.genesis_at);
+        looks.spawn(async move { look(&client, &bucket, folder, own_at).await });
         if looks.len() >= AT_ONCE {
             take(&mut looks, &mut searched, (&mut done, count)).await?;
         }
@@ -92,7 +185,7 @@ pub(crate) async fn others(
 }
 
 async fn take(
-    looks: &mut JoinSet<Result<Option<String>, CheckError>>,
+    looks: &mut JoinSet<Result<Option<Other>, CheckError>>,
     searched: &mut Searched,
     (done, count): (&mut usize, usize),
 ) -> Result<(), CheckError> {
@@ -108,4 +201,115 @@ async fn take(
         }
     }
     Ok(())
+}
+
+/// Whether another instance wrote a genesis of the request, and what is known of it.
+async fn look(
+    client: &Client,
+    bucket: &str,
+    folder: Folder,
+    own_at: Option<Timestamp>,
+) -> Result<Option<Other>, CheckError> {
+    let is = match bucket::first_version(client, bucket, &genesis(&folder)).await? {
+        First::Never => return Ok(None),
+        // An honest bastion writes its genesis once.
+        First::Buried => Is::NoAnchor,
+        First::At(version) if own_at.is_some_and(|own_at| version.time > own_at) => Is::Later,
+        First::At(version) => judge(client, bucket, &folder, version).await?,
+    };
+    Ok(Some(Other {
+        instance: folder.instance,
+        is,
+    }))
+}
+
+async fn judge(
+    client: &Client,
+    bucket: &str,
+    folder: &Folder,
+    version: Listed,
+) -> Result<Is, CheckError> {
+    let body = read_body(client, bucket, &version.key, &version.version_id, LONGEST).await?;
+    let at = version.time;
+    let object = version.object(body.unwrap_or_default());
+    let anchor = anchors::read(&object, folder);
+    if anchor.is_none_or(|anchor| anchor.kind != AnchorKind::Genesis) {
+        return Ok(Is::NoAnchor);
+    }
+    Ok(
+        match wrote_before(client, bucket, folder, Some(at)).await? {
+            Own::First => Is::Unexplained,
+            Own::Another(_) | Own::Many => Is::Stranger,
+        },
+    )
+}
+
+/// Whether the folder's instance began another request's record before this one, which it began at `at`, or never.
+async fn wrote_before(
+    client: &Client,
+    bucket: &str,
+    folder: &Folder,
+    at: Option<Timestamp>,
+) -> Result<Own, CheckError> {
+    let user = format!("{}:{}/", folder.role_id, folder.instance);
+    let Some(requests) = bucket::folders(client, bucket, &user, MOST_REQUESTS).await? else {
+        return Ok(Own::Many);
+    };
+    for prefix in requests {
+        let other = match Folder::parse(&prefix) {
+            Some(other) if other != *folder => other,
+            _ => continue,
+        };
+        match bucket::first_version(client, bucket, &genesis(&other)).await? {
+            First::At(version) if at.is_none_or(|at| version.time < at) => {
+                return Ok(Own::Another(other.request));
+            }
+            First::Buried => return Ok(Own::Many),
+            First::At(_) | First::Never => {}
+        }
+    }
+    Ok(Own::First)
+}
+
+fn genesis(folder: &Folder) -> String {
+    format!("{}genesis.json", folder.prefix())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(others: &[Is], own: Own) -> Searched {
+        let others = others.iter().enumerate().map(|(n, is)| Other {
+            instance: format!("i-{n}"),
+            is: is.clone(),
+        });
+        Searched {
+            bastions: 9,
+            others: others.collect(),
+            own,
+        }
+    }
+
+    fn codes(searched: &Searched, attempt: u32) -> Vec<&'static str> {
+        let found = searched.against(attempt).into_iter();
+        found.map(|contradiction| contradiction.code).collect()
+    }
+
+    #[test]
+    fn only_an_instance_that_nothing_explains_is_held_against_the_request() {
+        let told = found(&[Is::Later, Is::Stranger, Is::NoAnchor], Own::First);
+        assert_eq!(codes(&told, 1), Vec::<&str>::new());
+        let one = found(&[Is::Unexplained, Is::Later], Own::First);
+        assert_eq!(codes(&one, 1), ["other-genesis"]);
+        assert_eq!(codes(&one, 2), Vec::<&str>::new());
+        assert!(!one.against(1)[0].detail.contains("i-1"));
+    }
+
+    #[test]
+    fn an_instance_that_was_another_request_s_is_a_contradiction() {
+        for own in [Own::Another("req-2".to_owned()), Own::Many] {
+            assert_eq!(codes(&found(&[], own), 2), ["other-request"]);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use powerpole_chain::verify::Report;
 
-use crate::{search::Searched, text::count};
+use crate::{chosen::Aside, search::Searched, text::count};
 
 /// One kind of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,14 @@ impl Strange {
                 "frame shipped without a key",
                 "frames shipped without a key",
             ),
+            "strange-objects" => (
+                "object beside the anchors that is none",
+                "objects beside the anchors that are none",
+            ),
+            "late-anchors" => (
+                "anchor that was written after a higher one",
+                "anchors that were written after a higher one",
+            ),
             _ => (
                 "other bastion that began a record of this request",
                 "other bastions that began a record of this request",
@@ -33,12 +41,14 @@ impl Strange {
 }
 
 /// All that is there; empty where `--strict` has nothing against it.
-pub(crate) fn strange(report: &Report, searched: Option<&Searched>) -> Vec<Strange> {
+pub(crate) fn strange(report: &Report, aside: &Aside, searched: Option<&Searched>) -> Vec<Strange> {
     let others = searched.map_or(0, |searched| searched.others.len() as u64);
     [
         ("foreign", report.foreign),
         ("unreadable", report.unreadable),
         ("unsealed", report.unsealed),
+        ("strange-objects", aside.strange),
+        ("late-anchors", aside.late),
         ("other-bastions", others),
     ]
     .into_iter()

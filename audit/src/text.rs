@@ -32,7 +32,8 @@ pub(crate) fn render(report: &Report, around: &Around) -> String {
     of_strict(&mut out, around);
     who(&mut out, report);
     proven(&mut out, report);
-    rests_on(&mut out, report, around.overwritten);
+    rests_on(&mut out, report);
+    of_aside(&mut out, around);
     read_from(&mut out, &around.place);
     of_rolls(
         &mut out,
@@ -234,7 +235,7 @@ fn proven(out: &mut String, report: &Report) {
     }
 }
 
-fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
+fn rests_on(out: &mut String, report: &Report) {
     let a = report.anchors;
     let yes = |found: bool| if found { "found" } else { "not found" };
     line(
@@ -256,14 +257,35 @@ fn rests_on(out: &mut String, report: &Report, overwritten: u64) {
             ),
         );
     }
-    if overwritten > 0 {
-        line(
-            out,
-            format_args!(
-                "             {} of anchors: only the first counts",
-                count(overwritten, "later version", "later versions")
-            ),
-        );
+}
+
+/// What lies beside the anchors and does not count.
+fn of_aside(out: &mut String, around: &Around) {
+    let aside = around.aside;
+    let least = if around.more { "at least " } else { "" };
+    for (n, one, many) in [
+        (
+            aside.later,
+            "later version of anchors: only the first counts",
+            "later versions of anchors: only the first counts",
+        ),
+        (
+            aside.late,
+            "anchor was written after a higher one and does not count: it is not this bastion's",
+            "anchors were written after a higher one and do not count: they are not this bastion's",
+        ),
+        (
+            aside.strange,
+            "object beside the anchors that is none and says nothing: somebody wrote it",
+            "objects beside the anchors that are none and say nothing: somebody wrote them",
+        ),
+    ] {
+        if n > 0 {
+            line(
+                out,
+                format_args!("             {least}{}", count(n, one, many)),
+            );
+        }
     }
 }
 
@@ -347,12 +369,12 @@ fn of_search(out: &mut String, searched: Option<&Searched>) {
         .others
         .iter()
         .take(search::SHOWN)
-        .map(|other| plain(other))
+        .map(|other| format!("{} ({})", plain(&other.instance), other.is.text()))
         .collect();
     let said = match others.as_slice() {
         [] => "none began another record of this request".to_owned(),
         others => format!(
-            "{} began a record of this request, too: {}",
+            "{} wrote a beginning of this request, too: {}",
             searched.others.len(),
             others.join(", ")
         ),

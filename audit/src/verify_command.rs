@@ -13,22 +13,19 @@ use powerpole_chain::{
 
 use crate::{
     anchors::{self, Anchors},
-    aws::{
-        self,
-        bucket::{LONGEST_ANCHOR, Wanted},
-    },
+    aws,
     beside::{read_anchors, read_item, read_redactions},
+    chosen::{Aside, Chosen},
     clock,
     error::CheckError,
     export, json,
     ledger::Item,
     lines,
-    object::ObjectVersion,
     place::{Contradiction, Folder, LOGS, Place, PlaceArgs, Read, Said},
     rolls::Rolls,
     rolls_command,
     row::Row,
-    search::{self, Searched},
+    search::{self, Searched, Sought},
     strict::{self, Strange},
     text,
 };
@@ -119,8 +116,10 @@ struct Beside {
 
 /// What is known of a chain besides what its lines prove.
 pub(crate) struct Around {
-    /// Later versions of an anchor's key.
-    pub(crate) overwritten: u64,
+    /// What lies beside the anchors and does not count.
+    pub(crate) aside: Aside,
+    /// Of that there may be more.
+    pub(crate) more: bool,
     /// Where lines and anchors came from.
     pub(crate) place: Place,
     /// What the rolls say of the request, where they were asked.
@@ -145,7 +144,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     let (report, mut around) = verify(args, &said, &from).await?;
     around.strict = args
         .strict
-        .then(|| strict::strange(&report, around.searched.as_ref()));
+        .then(|| strict::strange(&report, &around.aside, around.searched.as_ref()));
     let fails = around
         .strict
         .as_ref()
@@ -233,7 +232,7 @@ async fn verify(args: &Args, said: &Said, from: &Source) -> Result<(Report, Arou
     // The slow looks come first: of a session that still runs, the lines are never older than what they are
     // compared with.
     around.row = row(args, beside.item.as_ref(), now_s).await?;
-    around.searched = search_others(args, said, beside.folder.as_ref()).await?;
+    around.searched = search_others(args, said, &beside).await?;
     let (item, folder) = (beside.item.clone(), beside.folder.clone());
     let inputs = inputs(args, beside)?;
     let mut verifier = Verifier::new(inputs);
@@ -312,9 +311,7 @@ async fn beside(args: &Args, said: &Said, from: &Source) -> Result<Beside, Check
     };
     Ok(Beside {
         item,
-        anchors: objects
-            .map(|objects| anchors::select(objects, said.role_id.as_deref()))
-            .transpose()?,
+        anchors: objects.map(|objects| anchors::select(objects, said.role_id.as_deref())),
         redactions,
         folder,
         anchors_from,
@@ -331,17 +328,10 @@ async fn item_of_table(said: &Said) -> Result<Item, CheckError> {
     aws::table::read_item(&settings, &table, request).await
 }
 
-/// Every anchor in a bastion's folder.
-pub(crate) async fn read_bucket(
-    bucket: &str,
-    folder: &Folder,
-) -> Result<Vec<ObjectVersion>, CheckError> {
+/// What counts of a bastion's folder.
+pub(crate) async fn read_bucket(bucket: &str, folder: &Folder) -> Result<Chosen, CheckError> {
     let settings = aws::settings().await;
-    let wanted = Wanted {
-        key: |_| true,
-        longest: LONGEST_ANCHOR,
-    };
-    aws::bucket::read_versions(&settings, bucket, &folder.prefix(), wanted).await
+    aws::folder::read(&settings, bucket, folder).await
 }
 
 async fn row(args: &Args, item: Option<&Item>, now_s: u64) -> Result<Option<Row>, CheckError> {
@@ -361,18 +351,22 @@ async fn row(args: &Args, item: Option<&Item>, now_s: u64) -> Result<Option<Row>
 async fn search_others(
     args: &Args,
     said: &Said,
-    folder: Option<&Folder>,
+    beside: &Beside,
 ) -> Result<Option<Searched>, CheckError> {
     let Some(most) = args.search else {
         return Ok(None);
     };
-    let (Some(bucket), Some(folder)) = (&said.bucket, folder) else {
+    let (Some(bucket), Some(folder)) = (&said.bucket, &beside.folder) else {
         return Err(CheckError::Usage(
             "--search needs the anchors' bucket: a request id, or --anchors s3://BUCKET".to_owned(),
         ));
     };
+    let sought = Sought {
+        folder: folder.clone(),
+        genesis_at: beside.anchors.as_ref().and_then(|a| a.genesis_at),
+    };
     let settings = aws::settings().await;
-    search::others(&settings, bucket, folder, most)
+    search::others(&settings, bucket, &sought, most)
         .await
         .map(Some)
 }
@@ -397,13 +391,15 @@ fn around(said: &Said, from: &Source, read: Read, beside: &Beside) -> Around {
     let item = beside.item.as_ref();
     let mut contradictions =
         item.map_or_else(Vec::new, |item| said.against(item, beside.folder.as_ref()));
-    let mut overwritten = 0;
-    if let Some(anchors) = &beside.anchors {
-        overwritten = anchors.overwritten;
-        contradictions.extend(anchors.strangers.iter().cloned());
-    }
+    let anchors = beside.anchors.as_ref();
+    contradictions.extend(
+        anchors
+            .iter()
+            .flat_map(|a| a.contradictions.iter().cloned()),
+    );
     Around {
-        overwritten,
+        aside: anchors.map(|a| a.aside).unwrap_or_default(),
+        more: anchors.is_some_and(|a| a.more),
         place,
         row: None,
         searched: None,
@@ -428,6 +424,12 @@ impl Around {
         }
         if let Some(row) = &self.row {
             found.extend(row.contradictions.iter().cloned());
+            found.extend(
+                report
+                    .seal
+                    .as_ref()
+                    .and_then(|seal| row.lacks_end(seal.t_us)),
+            );
         }
         if let Some(searched) = &self.searched {
             let attempt = item.and_then(Item::attempt).unwrap_or(1);

@@ -1,4 +1,5 @@
-//! Memory of the shipped command under the worst floods that anybody may write into a stream.
+//! Memory of the shipped command under the worst floods that anybody may write into a stream, or a bastion into its
+//! folder of the bucket.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -16,7 +17,9 @@ use std::{
 };
 
 use nix::sys::resource::{UsageWho, getrusage};
-use powerpole_chain::{Content, Kind, MAX_PAYLOAD, Parsed, Record, parse_line, unsealed_line};
+use powerpole_chain::{
+    Anchor, AnchorKind, Content, Kind, MAX_PAYLOAD, Parsed, Record, parse_line, unsealed_line,
+};
 use serde_json::Value;
 
 /// What a flood may add to what the program takes without one.
@@ -108,6 +111,64 @@ fn any_flood_is_verified_within_32_mib() {
     println!("{peak} KiB at most, {own_kib} KiB without the flood");
     assert!(
         peak - own_kib <= FLOOD_KIB,
+        "{peak} KiB, of which {own_kib} without the flood"
+    );
+}
+
+/// What a flood of anchors may add.
+const ANCHORS_KIB: i64 = 64 * 1024;
+
+/// Far more anchors than are kept, each as long as it may be, and as many objects that are none.
+#[test]
+fn any_flood_of_anchors_is_verified_in_bounded_memory() {
+    let valid = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/vectors/valid");
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["LEDGER.json", "LINES.jsonl"] {
+        fs::copy(valid.join(name), directory.path().join(name)).unwrap();
+    }
+    let own = fs::read_to_string(valid.join("ANCHORS.jsonl")).unwrap();
+    let mut file = BufWriter::new(File::create(directory.path().join("ANCHORS.jsonl")).unwrap());
+    let first: Value = serde_json::from_str(own.lines().next().unwrap()).unwrap();
+    let (folder, _) = first["key"].as_str().unwrap().rsplit_once('/').unwrap();
+    let mut anchor = Anchor::parse(first["body"].as_str().unwrap().as_bytes()).unwrap();
+    anchor.kind = AnchorKind::Head;
+    anchor.stream = "s".repeat(512);
+    for n in 0..60_000u64 {
+        anchor.seq = 1_000_000 + n;
+        let name = anchor.object_name();
+        for (name, body) in [
+            (&name, anchor.to_json()),
+            (&format!("z{name}"), "z".repeat(500)),
+        ] {
+            let line = serde_json::json!({"key": format!("{folder}/{name}"), "version_id": "v".repeat(32),
+                "last_modified": "2030-01-01T00:00:00Z", "body": body});
+            writeln!(file, "{line}").unwrap();
+        }
+    }
+    file.write_all(own.as_bytes()).unwrap();
+    file.into_inner().unwrap().sync_all().unwrap();
+
+    let powerpole = |directory: &Path| {
+        let output = Command::new(support::binary())
+            .args(["verify", directory.to_str().unwrap(), "--json"])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (
+            report,
+            getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss(),
+        )
+    };
+    let (_, own_kib) = powerpole(&valid);
+    let (report, peak) = powerpole(directory.path());
+    assert_eq!(report["verdict"], "TAMPERED", "{}", report["findings"]);
+    assert_eq!(report["findings"][0]["rule"], "anchors-cut");
+    assert_eq!(report["proven_to"], 21);
+    assert_eq!(report["anchors"]["matched"], 3);
+    assert_eq!(report["anchors"]["strange"], 60_000);
+    println!("{peak} KiB at most, {own_kib} KiB without the flood");
+    assert!(
+        peak - own_kib <= ANCHORS_KIB,
         "{peak} KiB, of which {own_kib} without the flood"
     );
 }

@@ -194,13 +194,18 @@ fn what_stands_beside_the_lines_must_not_fill_the_memory() {
         directory.path().join("LINES.jsonl"),
     )
     .unwrap();
-    fs::write(
-        directory.path().join("ANCHORS.jsonl"),
-        vec![b'\n'; (8 << 20) + 1],
-    )
-    .unwrap();
-    let output = powerpole(&["verify", directory.path().to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    for (name, bytes) in [
+        ("LEDGER.json", vec![b'\n'; (8 << 20) + 1]),
+        ("REDACTIONS.jsonl", vec![b'\n'; (8 << 20) + 1]),
+        ("ANCHORS.jsonl", vec![b'x'; 2 << 20]),
+    ] {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let output = powerpole(&["verify", directory.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        assert!(told(&output).contains("longer than"), "{}", told(&output));
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]

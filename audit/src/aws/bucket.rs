@@ -1,18 +1,33 @@
-//! S3: every version of every object under one prefix, oldest first; the folders below a prefix.
-
-use aws_sdk_s3::{Client, config::Builder, primitives::DateTimeFormat};
+//! S3: lists of versions, page by page, and bodies.
+//!
+//! Whoever may write below a prefix chooses names, number, size and encryption of what lies there: no list is followed
+//! without a bound, names come encoded, and one object that cannot be read is told apart from a service that does not
+//! answer.
 
 use std::collections::BTreeSet;
+
+use aws_sdk_s3::{
+    Client,
+    config::Builder,
+    error::{ProvideErrorMetadata as _, SdkError},
+    operation::list_object_versions::ListObjectVersionsOutput,
+    primitives::DateTimeFormat,
+    types::EncodingType,
+};
+use jiff::Timestamp;
 
 use crate::{
     error::CheckError,
     object::{ObjectVersion, wrong},
 };
 
-/// No anchor is longer.
-pub(crate) const LONGEST_ANCHOR: i64 = 64 * 1024;
 /// No roll is longer: two lists of 100,000 entries.
-pub(crate) const LONGEST_ROLL: i64 = 64 << 20;
+pub(crate) const LONGEST_ROLL: u64 = 64 << 20;
+/// Versions on a page.
+const PAGE: usize = 1000;
+/// Pages of one key's versions that are turned over in search of the first.
+const PAGES_OF_A_KEY: usize = 8;
+const LIST: &str = "s3 ListObjectVersions";
 
 /// A client of the settings; an endpoint of one's own is asked with the bucket in the path.
 pub(crate) fn client(settings: &aws_config::SdkConfig) -> Client {
@@ -24,16 +39,190 @@ pub(crate) fn client(settings: &aws_config::SdkConfig) -> Client {
     )
 }
 
+/// One version as a list names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) version_id: String,
+    /// When it was written, by S3's clock.
+    pub(crate) time: Timestamp,
+    /// The same as RFC 3339.
+    pub(crate) last_modified: String,
+}
+
+impl Listed {
+    /// With this body.
+    pub(crate) fn object(self, body: String) -> ObjectVersion {
+        ObjectVersion {
+            key: self.key,
+            version_id: self.version_id,
+            last_modified: self.last_modified,
+            body,
+        }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// By key; of one key the newest first.
+    pub(crate) versions: Vec<Listed>,
+    /// Keys that were deleted, which leaves a marker and the versions.
+    pub(crate) markers: Vec<String>,
+    /// The folders, where they were asked for.
+    pub(crate) folders: Vec<String>,
+}
+
+/// The pages of a list, up to a bound.
+pub(crate) struct Pages<'a> {
+    client: &'a Client,
+    bucket: &'a str,
+    prefix: &'a str,
+    delimiter: Option<&'static str>,
+    /// How many more are asked for.
+    left: usize,
+    /// Where the next begins; none after the last.
+    from: Option<(Option<String>, Option<String>)>,
+}
+
+impl<'a> Pages<'a> {
+    /// The versions of every key that begins with `prefix`, on at most `most` pages.
+    pub(crate) fn of(
+        client: &'a Client,
+        bucket: &'a str,
+        prefix: &'a str,
+        most: usize,
+    ) -> Pages<'a> {
+        Pages {
+            client,
+            bucket,
+            prefix,
+            delimiter: None,
+            left: most,
+            from: Some((None, None)),
+        }
+    }
+
+    /// The next page; none after the last, and none beyond the bound.
+    pub(crate) async fn next(&mut self) -> Result<Option<Page>, CheckError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Some((key, version)) = self.from.take() else {
+            return Ok(None);
+        };
+        self.left -= 1;
+        let page = self
+            .client
+            .list_object_versions()
+            .bucket(self.bucket)
+            .prefix(self.prefix)
+            .set_delimiter(self.delimiter.map(str::to_owned))
+            .encoding_type(EncodingType::Url)
+            .set_key_marker(key)
+            .set_version_id_marker(version)
+            .send()
+            .await
+            .map_err(super::failed(LIST))?;
+        if page.is_truncated().unwrap_or_default() {
+            let name = Name::of(&page);
+            let key = page.next_key_marker().map(|key| name.read(key));
+            let key = key.ok_or_else(|| wrong(self.prefix, "the list breaks off"))?;
+            let version = page.next_version_id_marker().map(str::to_owned);
+            self.from = Some((Some(key), version));
+        }
+        read(&page).map(Some)
+    }
+
+    /// Whether there is more, which the bound left out.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.from.is_some()
+    }
+}
+
+fn read(page: &ListObjectVersionsOutput) -> Result<Page, CheckError> {
+    let name = Name::of(page);
+    let mut versions = Vec::new();
+    for version in page.versions() {
+        let key = name.read(version.key().unwrap_or_default());
+        let modified = version.last_modified();
+        let time = modified.and_then(|time| Timestamp::from_nanosecond(time.as_nanos()).ok());
+        let text = modified.and_then(|time| time.fmt(DateTimeFormat::DateTime).ok());
+        let (Some(time), Some(last_modified)) = (time, text) else {
+            return Err(wrong(&key, "the list does not say when it was written"));
+        };
+        versions.push(Listed {
+            key,
+            version_id: version.version_id().unwrap_or_default().to_owned(),
+            time,
+            last_modified,
+        });
+    }
+    let markers = page.delete_markers().iter();
+    let folders = page.common_prefixes().iter();
+    Ok(Page {
+        versions,
+        markers: markers
+            .filter_map(|m| m.key().map(|key| name.read(key)))
+            .collect(),
+        folders: folders
+            .filter_map(|f| f.prefix().map(|prefix| name.read(prefix)))
+            .collect(),
+    })
+}
+
+/// How names stand in an answer: XML cannot hold every character of a key, so S3 is asked to encode them.
+#[derive(Clone, Copy)]
+struct Name {
+    encoded: bool,
+}
+
+impl Name {
+    fn of(page: &ListObjectVersionsOutput) -> Name {
+        Name {
+            encoded: page.encoding_type() == Some(&EncodingType::Url),
+        }
+    }
+
+    fn read(self, text: &str) -> String {
+        if !self.encoded {
+            return text.to_owned();
+        }
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let [byte, after @ ..] = rest {
+            rest = after;
+            bytes.push(match (byte, after) {
+                (b'+', _) => b' ',
+                (b'%', [high, low, behind @ ..]) => match hex(*high, *low) {
+                    Some(value) => {
+                        rest = behind;
+                        value
+                    }
+                    None => b'%',
+                },
+                (byte, _) => *byte,
+            });
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(value(high)? * 16 + value(low)?).ok()
+}
+
 /// Which objects are fetched.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     /// Those whose key it answers true for; the others come without a body.
     pub(crate) key: fn(&str) -> bool,
     /// One that is longer than so many bytes stops the check.
-    pub(crate) longest: i64,
+    pub(crate) longest: u64,
 }
 
-/// Fetches the objects below `prefix`.
+/// Fetches the objects below `prefix`, by key, of one key the oldest first.
 pub(crate) async fn read_versions(
     settings: &aws_config::SdkConfig,
     bucket: &str,
@@ -42,49 +231,23 @@ pub(crate) async fn read_versions(
 ) -> Result<Vec<ObjectVersion>, CheckError> {
     let client = client(settings);
     let mut objects = Vec::new();
-    let mut key_marker: Option<String> = None;
-    let mut version_marker: Option<String> = None;
-    loop {
-        let page = client
-            .list_object_versions()
-            .bucket(bucket)
-            .prefix(prefix)
-            .set_key_marker(key_marker.clone())
-            .set_version_id_marker(version_marker.clone())
-            .send()
-            .await
-            .map_err(super::failed("s3 ListObjectVersions"))?;
-        for version in page.versions() {
-            let key = version.key().unwrap_or_default();
-            let id = version.version_id().unwrap_or_default();
-            let body = if (wanted.key)(key) {
-                let size = version.size().unwrap_or_default();
-                if size > wanted.longest {
-                    let detail = format!("longer than {} bytes", wanted.longest);
-                    return Err(wrong(key, &detail));
-                }
-                read_version(&client, bucket, key, id).await?
+    let mut pages = Pages::of(&client, bucket, prefix, usize::MAX);
+    while let Some(page) = pages.next().await? {
+        for version in page.versions {
+            let body = if (wanted.key)(&version.key) {
+                read_body(
+                    &client,
+                    bucket,
+                    &version.key,
+                    &version.version_id,
+                    wanted.longest,
+                )
+                .await?
+                .map_err(|why| wrong(&version.key, &why))?
             } else {
                 String::new()
             };
-            let last_modified = version
-                .last_modified()
-                .and_then(|time| time.fmt(DateTimeFormat::DateTime).ok())
-                .unwrap_or_default();
-            objects.push(ObjectVersion {
-                key: key.to_owned(),
-                version_id: id.to_owned(),
-                last_modified,
-                body,
-            });
-        }
-        if !page.is_truncated().unwrap_or_default() {
-            break;
-        }
-        key_marker = page.next_key_marker().map(str::to_owned);
-        version_marker = page.next_version_id_marker().map(str::to_owned);
-        if key_marker.is_none() {
-            break;
+            objects.push(version.object(body));
         }
     }
     objects.reverse();
@@ -92,26 +255,55 @@ pub(crate) async fn read_versions(
     Ok(objects)
 }
 
-async fn read_version(
+/// What the service says of one object that nobody, or not everybody, can read: it is gone, archived, or encrypted with
+/// another's key.
+const UNREADABLE: [&str; 7] = [
+    "AccessDenied",
+    "InvalidArgument",
+    "InvalidObjectState",
+    "InvalidRequest",
+    "MethodNotAllowed",
+    "NoSuchKey",
+    "NoSuchVersion",
+];
+
+/// A version's body, or why this object cannot be read. A service that does not answer is an error.
+pub(crate) async fn read_body(
     client: &Client,
     bucket: &str,
     key: &str,
-    version: &str,
-) -> Result<String, CheckError> {
+    version_id: &str,
+    longest: u64,
+) -> Result<Result<String, String>, CheckError> {
     let answer = client
         .get_object()
         .bucket(bucket)
         .key(key)
-        .version_id(version)
+        .version_id(version_id)
         .send()
-        .await
-        .map_err(super::failed("s3 GetObject"))?;
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(SdkError::ServiceError(error)) if is_objects_own(error.err().code()) => {
+            let code = error.err().code().unwrap_or_default();
+            return Ok(Err(format!("S3 says {code}")));
+        }
+        Err(error) => return Err(super::failed("s3 GetObject")(error)),
+    };
+    let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
+    if length.is_none_or(|length| length > longest) {
+        return Ok(Err(format!("longer than {longest} bytes")));
+    }
     let bytes = answer
         .body
         .collect()
         .await
         .map_err(super::failed("s3 GetObject"))?;
-    String::from_utf8(bytes.to_vec()).map_err(|_| wrong(key, "not UTF-8"))
+    Ok(String::from_utf8(bytes.to_vec()).map_err(|_| "not UTF-8".to_owned()))
+}
+
+fn is_objects_own(code: Option<&str>) -> bool {
+    code.is_some_and(|code| UNREADABLE.contains(&code) || code.starts_with("KMS."))
 }
 
 /// The folders whose names begin with `prefix`, at most `most`; none when there are more. A folder counts in which an
@@ -123,49 +315,103 @@ pub(crate) async fn folders(
     most: usize,
 ) -> Result<Option<BTreeSet<String>>, CheckError> {
     let mut folders = BTreeSet::new();
-    let mut key_marker: Option<String> = None;
-    let mut version_marker: Option<String> = None;
-    loop {
-        let page = client
-            .list_object_versions()
-            .bucket(bucket)
-            .prefix(prefix)
-            .delimiter("/")
-            .set_key_marker(key_marker)
-            .set_version_id_marker(version_marker)
-            .send()
-            .await
-            .map_err(super::failed("s3 ListObjectVersions"))?;
-        let names = page.common_prefixes().iter();
-        folders.extend(names.filter_map(|name| name.prefix().map(str::to_owned)));
+    let mut pages = Pages::of(
+        client,
+        bucket,
+        prefix,
+        most.div_ceil(PAGE).saturating_mul(2) + 8,
+    );
+    pages.delimiter = Some("/");
+    while let Some(page) = pages.next().await? {
+        folders.extend(page.folders);
         if folders.len() > most {
             return Ok(None);
         }
-        if !page.is_truncated().unwrap_or_default() {
-            return Ok(Some(folders));
-        }
-        key_marker = page.next_key_marker().map(str::to_owned);
-        version_marker = page.next_version_id_marker().map(str::to_owned);
-        if key_marker.is_none() {
-            return Err(wrong(prefix, "the list of folders breaks off"));
-        }
     }
+    Ok((!pages.is_cut()).then_some(folders))
 }
 
-/// Whether an object was ever written under this key.
-pub(crate) async fn ever_written(
+/// What was first written under a key.
+#[derive(Clone, Debug)]
+pub(crate) enum First {
+    /// Nothing.
+    Never,
+    /// This.
+    At(Listed),
+    /// Something that is not found: only a marker is left of it, or more versions lie on it than are turned over.
+    Buried,
+}
+
+/// The first version of exactly this key.
+pub(crate) async fn first_version(
     client: &Client,
     bucket: &str,
     key: &str,
-) -> Result<bool, CheckError> {
-    let page = client
-        .list_object_versions()
-        .bucket(bucket)
-        .prefix(key)
-        .max_keys(1)
-        .send()
-        .await
-        .map_err(super::failed("s3 ListObjectVersions"))?;
-    // A deleted object begins with its marker.
-    Ok(!page.versions().is_empty() || !page.delete_markers().is_empty())
+) -> Result<First, CheckError> {
+    let mut pages = Pages::of(client, bucket, key, PAGES_OF_A_KEY);
+    let mut first: Option<Listed> = None;
+    let mut marked = false;
+    while let Some(page) = pages.next().await? {
+        marked |= page.markers.iter().any(|marker| marker == key);
+        let mut past = false;
+        for version in page.versions {
+            if version.key != key {
+                past = true;
+            } else if first.as_ref().is_none_or(|held| version.time <= held.time) {
+                first = Some(version);
+            }
+        }
+        if past {
+            return Ok(found(first, marked));
+        }
+    }
+    if pages.is_cut() {
+        return Ok(First::Buried);
+    }
+    Ok(found(first, marked))
+}
+
+fn found(first: Option<Listed>, marked: bool) -> First {
+    match first {
+        Some(version) => First::At(version),
+        None if marked => First::Buried,
+        None => First::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_were_encoded_and_others_as_they_are() {
+        let read = |text| Name { encoded: true }.read(text);
+        assert_eq!(
+            read("AROA%3Ai-1/req-1/head-%01+%2B%C3%A9.json"),
+            "AROA:i-1/req-1/head-\u{1} +é.json"
+        );
+        assert_eq!(read("50%"), "50%");
+        assert_eq!(read("%zz%+a"), "%zz% a");
+        assert_eq!(Name { encoded: false }.read("a+%41"), "a+%41");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_told_apart_from_a_service_that_does_not_answer() {
+        for code in [
+            "AccessDenied",
+            "InvalidObjectState",
+            "KMS.DisabledException",
+        ] {
+            assert!(is_objects_own(Some(code)), "{code}");
+        }
+        for code in [
+            "SlowDown",
+            "InternalError",
+            "ExpiredToken",
+            "RequestTimeTooSkewed",
+        ] {
+            assert!(!is_objects_own(Some(code)), "{code}");
+        }
+        assert!(!is_objects_own(None));
+    }
 }

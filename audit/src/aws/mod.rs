@@ -1,6 +1,7 @@
-//! The three services that hold evidence, one file each. Endpoints come from the usual AWS settings.
+//! The three services that hold evidence, and a bastion's folder in one of them. Endpoints come from the usual AWS settings.
 
 pub(crate) mod bucket;
+pub(crate) mod folder;
 pub(crate) mod logs;
 pub(crate) mod table;
 
