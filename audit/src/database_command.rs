@@ -29,10 +29,18 @@ use show::{as_json, exit_code, show};
 
 /// Arguments of `powerpole database`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done, and nothing is wrong
+  1   an error was found: its line says how to mend it
+  2   it could not be done
+  64  wrong usage";
 
 #[derive(Debug, Subcommand)]
 enum What {
@@ -45,6 +53,7 @@ enum What {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
 struct Check {
     #[command(flatten)]
     server: Server,
@@ -54,6 +63,7 @@ struct Check {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
 struct Uninstall {
     #[command(flatten)]
     server: Server,
@@ -65,7 +75,7 @@ struct Uninstall {
     print: bool,
 }
 
-/// Runs the command; 0 done or healthy, 1 something was found, 2 it could not be done.
+/// Runs the command; 0 done or healthy, 1 something was found, 2 it could not be done, 64 an option is missing.
 pub(crate) async fn run(args: Args) -> ExitCode {
     let done = match args.what {
         What::Install(install) => install_command(install).await,
@@ -74,7 +84,8 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("powerpole database: {}", chain_of(&error));
-        ExitCode::from(2)
+        let usage = matches!(error, CommandError::Missing(_));
+        ExitCode::from(if usage { crate::USAGE } else { 2 })
     })
 }
 

@@ -142,6 +142,7 @@ fn wrong_usage_says_what_would_be_right() {
             "--request",
         ),
         (vec!["export", "req-1"], 64, "--out"),
+        (vec!["database", "check"], 64, "--host is missing"),
         (vec!["verify", "req-1"], 64, "bastion.role_id in control's"),
         (vec!["verify", "req-1"], 64, "whoever can edit the ledger"),
         (

@@ -23,6 +23,7 @@ const EVENT_TRIES: u32 = 50;
 const EVENT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = super::EXIT_CODES)]
 pub(super) struct Install {
     #[command(flatten)]
     server: Server,
