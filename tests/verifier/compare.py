@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,37 @@ def mutate(dice, messages, strangers):
             del messages[dice.randrange(len(messages)):]
 
 
+def mutate_anchors(dice, items):
+    """What somebody who holds the bastion may write into its folder, and a few things that nobody may."""
+    folder = items[0]["key"].rsplit("/", 1)[0] if items else "AROA:i-1/req-1"
+    for _ in range(dice.choice((0, 0, 1, 1, 2, 3))):
+        item = dict(dice.choice(items)) if items else {"version_id": "1", "body": "{}", "key": folder + "/seal.json"}
+        item["last_modified"] = "2025-11-24T%02d:00:00Z" % dice.choice((1, 16, 17, 18, 19))
+        seq = dice.choice((1, 3, 7, 8, 14, 22, 10**6))
+        kind = dice.choice(("strange", "garbage", "false", "later", "early", "drop", "elsewhere", "cut"))
+        if kind == "strange":
+            item["key"] = folder + dice.choice(("/zzz", "/head-1.json", "/x/genesis.json", "/head-%020d.json" % 0))
+        elif kind == "garbage":
+            item |= {"key": folder + "/head-%020d.json" % seq, "body": dice.choice(("", "x", item["body"]))}
+        elif kind == "false":
+            head = base64.b64encode(dice.randbytes(32)).decode()
+            body = re.sub('"seq":[0-9]+,"head":"[^"]*"', f'"seq":{seq},"head":"{head}"', item["body"])
+            body = body.replace('"kind":"genesis"', '"kind":"head"').replace('"kind":"seal"', '"kind":"head"')
+            item |= {"key": folder + "/head-%020d.json" % seq, "body": body}
+        elif kind == "later":
+            item["body"] = "x"
+        elif kind == "elsewhere":
+            item["key"] = "AROA:i-else/req-else/" + item["key"].rsplit("/", 1)[-1]
+        if kind == "drop" and items:
+            items.remove(dice.choice(items))
+        elif kind == "cut":
+            beside = {"strange": dice.randrange(3), "later": 0, "late": 0}
+            items.append({"left_out": {"anchors": dice.random() < 0.5, "more": False, "beside": beside}})
+            return
+        elif kind != "drop":
+            items.insert(dice.randrange(len(items) + 1), item)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--powerpole")
@@ -132,6 +164,13 @@ def main():
             mutate(dice, messages, strangers)
             with open(os.path.join(directory, "LINES.jsonl"), "wb") as file:
                 file.writelines(message + b"\n" for message in messages)
+            path = os.path.join(directory, "ANCHORS.jsonl")
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    items = [json.loads(line) for line in file]
+                mutate_anchors(dice, items)
+                with open(path, "w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(item) + "\n" for item in items)
             redactors = expected[name]["redactors"]
             one, two = by_python(directory, redactors), by_rust(arguments.powerpole, directory, redactors)
             verdicts[one.get("verdict", "could not check")] += 1

@@ -31,6 +31,7 @@ PLAIN = r"([A-Za-z0-9._:/@-]{1,512})"
 ANCHOR = re.compile(
     r'\{"v":1,"kind":"(genesis|head|seal)","request":"' + PLAIN + r'","stream":"' + PLAIN + r'","instance":"' + PLAIN
     + r'","seq":(0|[1-9][0-9]{0,18}),"head":"([A-Za-z0-9+/=]*)","epoch":(0|[1-9][0-9]{0,9}),"t":(0|[1-9][0-9]{0,18})\}')
+ANCHOR_KEY = re.compile(r"([^/:]*:[^/]+/[^/]+/)(?:genesis\.json|seal\.json|head-([0-9]{20})\.json)")
 MANIFEST = re.compile(rb'\{"v":1,"k":"redaction","d":"' + B64 + rb'","y":"' + B64 + rb'","g":"' + B64 + rb'"\}')
 
 
@@ -200,30 +201,59 @@ def read_lines(path):
 
 
 class Anchor:
-    def __init__(self, item):
-        match = ANCHOR.fullmatch(item["body"])
+    """What stands at an anchor's key; Unreadable when that is no anchor of this folder."""
+
+    def __init__(self, key, body):
+        match = ANCHOR.fullmatch(body)
         if not match:
-            raise CouldNotCheck("anchor")
+            raise Unreadable
         self.kind, self.request, self.stream, self.instance = match.groups()[:4]
         self.seq = int(match[5])
-        try:
-            self.head = unbase64(match[6], 32)
-        except Unreadable:
-            raise CouldNotCheck("anchor") from None
+        self.head = unbase64(match[6], 32)
         name = {"genesis": "genesis.json", "head": f"head-{self.seq:020}.json", "seal": "seal.json"}[self.kind]
-        parts = item["key"].split("/")
-        if (self.kind == "genesis") != (self.seq == 0) or len(parts) != 3 or parts[1:] != [self.request, name] \
+        parts = key.split("/")
+        if (self.kind == "genesis") != (self.seq == 0) or parts[1:] != [self.request, name] \
                 or parts[0].partition(":")[2] != self.instance:
-            raise CouldNotCheck("anchor")
+            raise Unreadable
+
+
+def place_of(key):
+    """Folder and place in the chain of an anchor's key, None for any other."""
+    match = ANCHOR_KEY.fullmatch(key)
+    if not match:
+        return None
+    if match[2]:
+        return (match[1], int(match[2])) if 0 < int(match[2]) < 2**64 - 1 else None
+    return match[1], 0 if key.endswith("/genesis.json") else 2**64 - 1
 
 
 def read_anchors(path):
+    """The anchors that count, and whether something contradicts that they are all."""
+    first, cut, grown, anchors = {}, False, {}, []
     with open(path, encoding="utf-8") as file:
         items = [json.loads(line) for line in file if line.strip()]
-    first = {}
-    for item in sorted(items, key=lambda i: datetime.fromisoformat(i["last_modified"].replace("Z", "+00:00"))):
-        first.setdefault(item["key"], item)
-    return [Anchor(item) for _, item in sorted(first.items())]
+    for item in items:
+        if "left_out" in item:
+            cut |= item["left_out"]["anchors"]
+        elif not {"key", "version_id", "last_modified", "body"} <= item.keys():
+            raise CouldNotCheck("anchor")
+    items = [item for item in items if "left_out" not in item]
+    when = lambda item: datetime.fromisoformat(item["last_modified"].replace("Z", "+00:00"))
+    for item in sorted(items, key=when):
+        if place_of(item["key"]):
+            first.setdefault(item["key"], item)
+    for item in sorted(first.values(), key=lambda item: (when(item), place_of(item["key"]))):
+        folder, place = place_of(item["key"])
+        at, before, now = grown.get(folder, (when(item), 0, 0))
+        before = now if when(item) > at else before
+        grown[folder] = (when(item), before, max(now, place))
+        if place < before:
+            continue
+        try:
+            anchors.append(Anchor(item["key"], item["body"]))
+        except Unreadable:
+            cut = True
+    return anchors, cut
 
 
 def read_manifest(line):
@@ -573,17 +603,19 @@ def verify(directory, redactors=()):
         return path if os.path.exists(path) else None
 
     ledger = anchors = None
+    cut = False
     manifests = []
     if path := there("LEDGER.json"):
         with open(path, encoding="utf-8") as file:
             ledger = Ledger(json.load(file))
     if path := there("ANCHORS.jsonl"):
-        anchors = read_anchors(path)
+        anchors, cut = read_anchors(path)
     if path := there("REDACTIONS.jsonl"):
         with open(path, "rb") as file:
             manifests = [read_manifest(line) for line in file.read().split(b"\n") if line]
     keys = {base64.b64decode(key) for key in redactors}
-    return Chain(read_lines(os.path.join(directory, "LINES.jsonl")), ledger, anchors, manifests, keys).run()
+    report = Chain(read_lines(os.path.join(directory, "LINES.jsonl")), ledger, anchors, manifests, keys).run()
+    return report | {"verdict": "TAMPERED", "exit": 1, "first_bad": 0} if cut else report
 
 
 def main():
