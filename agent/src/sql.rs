@@ -7,16 +7,22 @@
 //!
 //! Passed as they are: LOAD DATA LOCAL (its data is recorded like a statement), prepared statements, multiple
 //! statements, large packets. Taken out of the server's greeting: compression, query attributes, so that a
-//! statement's record begins with its text, and connection attributes, from which a statement could be made. Not
-//! passed: XA PREPARE, whose branch would outlive the account, and packets whose number the server would not take. Of
+//! statement's record begins with its text, and connection attributes, from which a statement could be made. The wish for
+//! TLS, by which a server reads the login, is the endpoint's own. Not passed: XA PREPARE, whose branch would outlive the
+//! account, packets whose number the server would not take, and forms that servers read in different ways. Of
 //! COM_CHANGE_USER all but the secret is passed, for which the server then asks.
 
+mod answer;
 mod answers;
+mod broken;
 mod change_user;
 mod client_stream;
+mod command;
 mod connection;
+mod login;
 mod packet;
 mod peer;
+mod piece;
 mod sock_diag;
 mod tls;
 mod xa;
@@ -25,7 +31,7 @@ use crate::account::DatabaseTarget;
 use crate::config::Config;
 use crate::evidence::{Gate, Recorder};
 use crate::failure::Coded;
-use client_stream::Broken;
+use broken::Broken;
 use connection::Trouble;
 use peer::Client;
 use powerpole_chain::Kind;

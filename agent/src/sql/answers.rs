@@ -1,52 +1,84 @@
-//! What the server answers, as far as a first packet tells: done, refused, or rows. Advisory: the statements are the
-//! evidence, this says what became of them. No advice is whether the last that it said may be a request for local data:
-//! without one a client may send none.
+//! Which of a connection's statements the server answers, and what became of it. Advisory: the statements are the evidence.
+//! What is told is true, or it is told that it is not known: each packet must have the number and the place that the
+//! answer before it left; where one has not, no result of this connection is known from there on.
+//!
+//! No advice is whether the last that the server said may be a request for local data: without one a client may send none.
 
+use super::answer::{Form, LOOKED_AT, Next, Said, is_progress, outcome, unknown};
+use super::command;
 use super::packet::Head;
-use serde_json::{Value, json};
-use std::collections::VecDeque;
+use serde_json::Value;
+use tokio::sync::mpsc;
 
-/// Bytes of an answer's first packet that are looked at.
-const LOOKED_AT: usize = 600;
-/// Statements whose answers are waited for; more are not told of.
-const MAX_WAITING: usize = 1024;
+/// A command that was passed on and will be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// The statement's number.
+    pub(crate) statement: u64,
+    /// Its command's byte.
+    pub(crate) command: u8,
+    /// Number of the answer's first packet.
+    pub(crate) seq: u8,
+}
 
 /// Follows the server's packets of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Answers {
-    waiting: VecDeque<u64>,
+    expected: mpsc::Receiver<Expected>,
+    form: Form,
+    /// What the answer that is being given goes on with; `None` when that is not known any more.
+    next: Option<Next>,
+    /// What is being answered.
+    current: Expected,
     head: Vec<u8>,
     left: usize,
     goes_on: bool,
-    /// The statement whose answer's first packet is being read.
-    current: Option<u64>,
+    /// Whether the bytes that are read are their packet's rest after 16 MiB.
+    rest: bool,
+    /// Number of the packet before, then of this one.
+    before: u8,
+    seq: u8,
+    length: usize,
     first: Vec<u8>,
-    /// The statement (COM_CHANGE_USER) that the server asked a password for, until it says what became of it.
-    authenticating: Option<u64>,
-    /// Number and first byte of a packet that is not its predecessor's rest.
-    packet: Option<(u8, Option<u8>)>,
 }
 
 impl Answers {
-    /// A statement was passed on that the server will answer.
-    pub(crate) fn expect(&mut self, statement: u64) {
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back(statement);
+    /// After the login's packet of this number, which the server has not answered. CLIENT_DEPRECATE_EOF is agreed or not.
+    pub(crate) fn after_login(
+        seq: u8,
+        deprecate_eof: bool,
+        expected: mpsc::Receiver<Expected>,
+    ) -> Self {
+        let current = Expected {
+            statement: 0,
+            command: command::CHANGE_USER,
+            seq: seq.wrapping_add(1),
+        };
+        Self {
+            expected,
+            form: Form { deprecate_eof },
+            next: Some(Next::Authentication),
+            current,
+            head: Vec::with_capacity(4),
+            left: 0,
+            goes_on: false,
+            rest: false,
+            before: seq,
+            seq,
+            length: 0,
+            first: Vec::with_capacity(LOOKED_AT),
         }
     }
 
     /// The number of the first packet of local data, where a request for it is the last that the server said. A row that
     /// begins with NULL looks the same, but the server says more after it.
     pub(crate) fn asks_for_data(&self) -> Option<u8> {
-        match self.packet {
-            Some((seq, Some(0xfb))) if self.left == 0 && self.head.is_empty() => {
-                Some(seq.wrapping_add(1))
-            }
-            _ => None,
-        }
+        let whole = self.left == 0 && self.head.is_empty() && !self.rest && !self.goes_on;
+        (whole && self.first.first() == Some(&0xfb)).then(|| self.seq.wrapping_add(1))
     }
 
-    /// Takes bytes as they came and hands out what became of statements.
+    /// Takes bytes as they came and hands out what became of statements. A command must be expected before its answer is
+    /// taken. Of statement 0, the login, nothing is told.
     pub(crate) fn take(&mut self, mut bytes: &[u8], mut out: impl FnMut(u64, Value)) {
         while !bytes.is_empty() {
             if self.left == 0 {
@@ -58,138 +90,107 @@ impl Answers {
                     continue;
                 };
                 self.head.clear();
-                let head = Head::of(head);
-                let continues = self.goes_on;
-                self.left = head.length;
-                self.goes_on = head.goes_on();
-                // Only an answer's first packet has number 1; a long one comes by it again after 256 packets,
-                // when nothing is waiting any more.
-                self.current = if continues {
-                    None
-                } else if head.seq == 1 {
-                    self.authenticating = None;
-                    self.waiting.pop_front()
-                } else {
-                    self.authenticating.take()
-                };
-                self.packet = (!continues && !self.goes_on).then_some((head.seq, None));
-                self.first.clear();
+                self.begin(Head::of(head));
             }
             let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
             bytes = rest;
             self.left -= body.len();
-            if let Some((_, first @ None)) = &mut self.packet {
-                *first = body.first().copied();
+            if !self.rest {
+                let room = LOOKED_AT.saturating_sub(self.first.len()).min(body.len());
+                self.first
+                    .extend_from_slice(body.get(..room).unwrap_or_default());
             }
-            let Some(statement) = self.current else {
-                continue;
-            };
-            let room = LOOKED_AT.saturating_sub(self.first.len()).min(body.len());
-            self.first
-                .extend_from_slice(body.get(..room).unwrap_or_default());
-            if self.left == 0 || self.first.len() >= LOOKED_AT {
-                self.current = None;
-                let later = self.packet.is_some_and(|(seq, _)| seq != 1);
-                if is_authentication(&self.first, later) {
-                    self.authenticating = Some(statement);
-                } else {
-                    out(statement, outcome(&self.first));
-                }
+            if self.left == 0 && !self.rest {
+                self.packet(&mut out);
             }
         }
     }
-}
 
-/// Whether this asks for a password: `fe ‖ plugin NUL ‖ …` (AuthSwitchRequest), or `01 ‖ …` later (AuthMoreData).
-fn is_authentication(first: &[u8], later: bool) -> bool {
-    // An EOF packet begins with fe too, and goes on with a small number.
-    matches!(first, [0xfe, b' '..=b'~', _, _, _, _, ..]) || later && first.first() == Some(&0x01)
-}
-
-fn outcome(first: &[u8]) -> Value {
-    match first {
-        [0x00, ..] => json!({"outcome": "ok"}),
-        [0xff, low, high, rest @ ..] => {
-            let (state, message) = match rest {
-                [b'#', rest @ ..] => rest.split_at(rest.len().min(5)),
-                rest => rest.split_at(0),
-            };
-            json!({
-                "outcome": "error",
-                "error": u16::from_le_bytes([*low, *high]),
-                "state": String::from_utf8_lossy(state),
-                "message": String::from_utf8_lossy(message),
-            })
+    fn begin(&mut self, head: Head) {
+        self.before = std::mem::replace(&mut self.seq, head.seq);
+        self.rest = std::mem::replace(&mut self.goes_on, head.goes_on());
+        self.left = head.length;
+        if self.rest {
+            if !self.follows() {
+                self.next = None;
+            }
+            return;
         }
-        [0xfb, ..] => json!({"outcome": "asks_for_data"}),
-        _ => json!({"outcome": "rows"}),
+        self.length = head.length;
+        self.first.clear();
+    }
+
+    fn follows(&self) -> bool {
+        self.seq == self.before.wrapping_add(1)
+    }
+
+    fn packet(&mut self, out: &mut impl FnMut(u64, Value)) {
+        let (place, after) = self.judge();
+        self.next = after;
+        if let Some(told) = self.told(place, after) {
+            out(self.current.statement, told);
+        }
+        if after.is_none() {
+            while let Ok(waiting) = self.expected.try_recv() {
+                out(waiting.statement, unknown());
+            }
+        }
+    }
+
+    /// What a packet in this place tells, where the answer's next one is this.
+    fn told(&self, place: Option<Next>, after: Option<Next>) -> Option<Value> {
+        let first = self.first.as_slice();
+        let place = place.filter(|_| self.current.statement != 0)?;
+        let told = match (place, after) {
+            (Next::First | Next::Authentication, None) => return Some(unknown()),
+            (_, None) => false,
+            (_, Some(after)) if after == place && is_progress(first) => false,
+            (Next::First, Some(after)) => after != Next::Authentication,
+            (Next::Authentication, Some(after)) => after == Next::Over,
+            (Next::Loaded, _) => true,
+            // What broke off an answer that had begun.
+            _ => first.first() == Some(&0xff),
+        };
+        told.then(|| outcome(self.current.command, first))
+    }
+
+    /// The place of the packet that was read, and what is next.
+    fn judge(&mut self) -> (Option<Next>, Option<Next>) {
+        let Some(mut place) = self.next else {
+            return (None, None);
+        };
+        let in_order = match place {
+            Next::Over => {
+                let Ok(expected) = self.expected.try_recv() else {
+                    return (None, None);
+                };
+                self.current = expected;
+                place = Next::First;
+                self.seq == expected.seq
+            }
+            // The client speaks in between.
+            Next::Authentication | Next::Loaded => true,
+            _ => self.follows(),
+        };
+        if !in_order {
+            return (Some(place), None);
+        }
+        if is_progress(&self.first) {
+            return (Some(place), Some(place));
+        }
+        let said = Said {
+            first: &self.first,
+            length: self.length,
+        };
+        let after = self.form.after(place, self.current.command, said);
+        (Some(place), after.filter(|after| !self.is_early(*after)))
+    }
+
+    /// Whether a command that is waited for may be local data, sent with number 0 before the server's request was heard.
+    fn is_early(&self, after: Next) -> bool {
+        after == Next::Loaded && self.seq == u8::MAX && !self.expected.is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
-        [&length[..3], &[seq], payload].concat()
-    }
-
-    #[test]
-    fn each_statement_gets_its_own_answer() {
-        let bytes = [
-            packet(1, &[0, 1, 0, 2, 0, 0, 0]),
-            packet(1, &[2]),
-            packet(2, b"column"),
-            packet(1, b"\xfecaching_sha2_password\0saltsalt"),
-            packet(3, b"\x01\x04"),
-            packet(5, &[0, 0, 0, 2, 0, 0, 0]),
-            packet(1, b"\xff\x7a\x04#42S02Table 'x' doesn't exist"),
-        ]
-        .concat();
-        for chunk in [1, 3, bytes.len()] {
-            let mut answers = Answers::default();
-            (1..=4).for_each(|statement| answers.expect(statement));
-            let mut seen = Vec::new();
-            for bytes in bytes.chunks(chunk) {
-                answers.take(bytes, |statement, value| seen.push((statement, value)));
-            }
-            assert_eq!(seen.len(), 4, "{chunk}");
-            for ((statement, value), (expected, outcome)) in
-                seen.iter()
-                    .zip([(1, "ok"), (2, "rows"), (3, "ok"), (4, "error")])
-            {
-                assert_eq!(
-                    (*statement, &value["outcome"]),
-                    (expected, &outcome.into()),
-                    "{chunk}"
-                );
-            }
-            assert_eq!(seen[3].1["error"], 1146);
-            assert_eq!(seen[3].1["state"], "42S02");
-        }
-    }
-
-    #[test]
-    fn data_is_asked_for_by_the_last_that_was_said() {
-        let mut answers = Answers::default();
-        let mut after = |bytes: &[u8]| {
-            answers.take(bytes, |_, _| {});
-            answers.asks_for_data()
-        };
-        let request = packet(1, b"\xfbfile.csv");
-        let (most, last) = request.split_at(request.len() - 1);
-        assert_eq!(after(most), None);
-        assert_eq!(after(last), Some(2));
-        assert_eq!(after(&packet(255, b"\xfbfile.csv")), Some(0));
-        // A row that begins with NULL, and what comes after it in any case.
-        assert_eq!(after(&packet(7, b"\xfb\x01x")), Some(8));
-        assert_eq!(after(&packet(8, &[0xfe, 0, 0, 2, 0])[..3]), None);
-        assert_eq!(after(&packet(8, &[0xfe, 0, 0, 2, 0])[3..]), None);
-        // The rest of a long packet is no request, whatever it begins with.
-        let long = packet(3, &vec![0xfb; 0xff_ffff]);
-        assert_eq!(after(&long), None);
-        assert_eq!(after(&packet(4, b"\xfbfile.csv")), None);
-        assert_eq!(after(&packet(5, b"\xfbfile.csv")), Some(6));
-    }
-}
+mod tests;

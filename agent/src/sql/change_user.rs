@@ -10,8 +10,8 @@
 //! plugin of this name, so the server asks for the password by an exchange of its own, as it does whenever a client guessed
 //! the wrong plugin.
 
-/// The command's byte.
-pub(super) const CHANGE_USER: u8 = 0x11;
+use super::command::CHANGE_USER;
+
 /// Largest packet of this command, in bytes: name, plugin and database are short, a connection's attributes are at most 64 KiB.
 pub(super) const MAX_CHANGE: usize = 128 * 1024;
 /// Longest name, in bytes: 64 characters.

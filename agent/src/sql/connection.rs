@@ -1,8 +1,10 @@
 //! One client's connection: login passed through, statements recorded before they are passed on.
 
-use super::answers::Answers;
-use super::client_stream::{Asked, Broken, ClientStream, Taken};
-use super::packet::{Greeting, Login, Packet, capability, clear_attributes, client_capabilities};
+use super::answers::{Answers, Expected};
+use super::broken::Broken;
+use super::client_stream::{Asked, ClientStream, Taken};
+use super::login::{HEAD, Login};
+use super::packet::{Greeting, Packet, capability, client_capabilities};
 use super::{Endpoint, SqlRefusal};
 use crate::evidence::{EvidenceError, Gate};
 use powerpole_chain::Kind;
@@ -18,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 
 const LOGIN_WITHIN: Duration = Duration::from_secs(15);
 const CHUNK: usize = 64 * 1024;
+/// Commands that end in one chunk at most: an empty one is four bytes, and three may have come before.
+const MOST_COMMANDS: usize = CHUNK / 4 + 1;
 /// ER_SECURE_TRANSPORT_REQUIRED.
 const TLS_REQUIRED: u16 = 3159;
 /// CR-free server error for everything else of ours: ER_UNKNOWN_ERROR.
@@ -71,6 +75,8 @@ struct Legs {
     client: ClientTls,
     server: ServerTls,
     login: u8,
+    /// Whether CLIENT_DEPRECATE_EOF is agreed.
+    deprecate_eof: bool,
 }
 
 type ClientTls = tokio_rustls::server::TlsStream<TcpStream>;
@@ -105,10 +111,11 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
             .await?;
         return Err(Trouble::Refused(SqlRefusal::ServerWithoutTls));
     };
+    let offered = read.capabilities;
     greeting.payload = read.without(capability::STRIPPED, &greeting.payload);
     greeting.write(&mut client).await?;
 
-    let mut request = Packet::read(&mut client).await?;
+    let request = Packet::read(&mut client).await?;
     let asked = client_capabilities(&request.payload).unwrap_or(0);
     if asked & capability::SSL == 0 || request.payload.len() != 32 {
         let text = "Connections using insecure transport are prohibited (PowerPole: add --ssl)";
@@ -117,26 +124,17 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
             .await?;
         return Err(Trouble::Refused(SqlRefusal::ClientWithoutTls));
     }
-    if asked & capability::REFUSED != 0 {
-        return Err(Trouble::Refused(SqlRefusal::Capability));
-    }
-    clear_attributes(&mut request.payload);
-    request.write(&mut server).await?;
-    let mut server = endpoint
-        .connector
-        .connect(endpoint.server_name.clone(), server)
-        .await?;
     let mut client = endpoint.acceptor.accept(client).await?;
 
     let mut login = Packet::read(&mut client).await?;
-    let Some(read) = Login::parse(&login.payload) else {
+    let Some(read) = Login::parse(&login.payload, offered) else {
         return Err(Trouble::Refused(SqlRefusal::OldLogin));
     };
     if read.capabilities & capability::REFUSED != 0 {
         return Err(Trouble::Refused(SqlRefusal::Capability));
     }
     let account = &endpoint.clients.account;
-    if let Err(broken) = Broken::unless_account(account, read.user.as_bytes()) {
+    if let Err(broken) = Broken::unless_account(account, &read.user) {
         endpoint.refuse(whose, &SqlRefusal::Broken(broken.clone()))?;
         tell(&mut client, login.seq.wrapping_add(1), &broken).await;
         return Err(Trouble::Recorded);
@@ -144,7 +142,7 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
     let event = json!({
         "event": "sql_login",
         "connection": whose.number,
-        "user": read.user,
+        "user": account,
         "database": read.database,
         "charset": read.charset,
         "capabilities": read.capabilities,
@@ -152,12 +150,23 @@ async fn log_in(endpoint: &Endpoint, whose: Whose, mut client: TcpStream) -> Res
     endpoint
         .recorder
         .record_json(Kind::Event, whose.session, &event)?;
-    login.payload = read.without_attributes(login.payload);
+    login.payload = read.passed(login.payload);
+    // Not what the client asked for TLS with: the server reads the login by it.
+    let request = Packet {
+        seq: request.seq,
+        payload: login.payload.get(..HEAD).unwrap_or_default().to_vec(),
+    };
+    request.write(&mut server).await?;
+    let mut server = endpoint
+        .connector
+        .connect(endpoint.server_name.clone(), server)
+        .await?;
     login.write(&mut server).await?;
     Ok(Legs {
         client,
         server,
         login: login.seq,
+        deprecate_eof: read.capabilities & capability::DEPRECATE_EOF != 0,
     })
 }
 
@@ -178,7 +187,8 @@ async fn tell(client: &mut (impl AsyncWrite + Unpin), seq: u8, broken: &Broken) 
 async fn relay(endpoint: &Endpoint, whose: Whose, legs: Legs) -> Result<(), Trouble> {
     let (from_client, mut to_client) = tokio::io::split(legs.client);
     let (from_server, to_server) = tokio::io::split(legs.server);
-    let (expected, expecting) = mpsc::unbounded_channel();
+    let (expected, expecting) = mpsc::channel(2 * MOST_COMMANDS);
+    let answers = Answers::after_login(legs.login, legs.deprecate_eof, expecting);
     let mut stream = ClientStream::after_login(&endpoint.clients.account, legs.login);
     let asked = Asked::default();
     let statements = Statements {
@@ -190,7 +200,7 @@ async fn relay(endpoint: &Endpoint, whose: Whose, legs: Legs) -> Result<(), Trou
         // Statements first: an answer can only be told of when its statement is known.
         biased;
         ended = pass_statements(endpoint, whose, from_client, to_server, statements) => ended,
-        ended = pass_answers(endpoint, whose, from_server, &mut to_client, &asked, expecting) => ended,
+        ended = pass_answers(endpoint, whose, from_server, &mut to_client, &asked, answers) => ended,
     };
     let Err(Trouble::Refused(SqlRefusal::Broken(broken))) = ended else {
         return ended;
@@ -205,8 +215,9 @@ struct Statements<'a> {
     stream: &'a mut ClientStream,
     /// What the other direction hears the server ask for.
     asked: &'a Asked,
-    /// Tells the other direction which statements will be answered.
-    expected: mpsc::UnboundedSender<u64>,
+    /// Tells the other direction which statements will be answered. Commands are not read while it has no room for a chunk
+    /// of them.
+    expected: mpsc::Sender<Expected>,
 }
 
 /// Client to server: each piece is in the spool before a byte of it is passed on.
@@ -227,6 +238,8 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     let mut taken = Taken::default();
     loop {
         wait_open(&mut gate).await?;
+        // Nobody listens when the other direction has ended, and this one ends with it. The room stays: nobody else sends.
+        let _ = expected.reserve_many(MOST_COMMANDS).await;
         let length = client.read(&mut buffer).await?;
         let bytes = buffer.get(..length).unwrap_or_default();
         if bytes.is_empty() {
@@ -242,10 +255,9 @@ async fn pass_statements<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
                 whose.session,
                 &piece.payload(whose.number),
             )?;
-            if piece.answered {
-                // Nobody listens when the other direction has ended, and this one ends with it.
-                let _ = expected.send(piece.statement);
-            }
+        }
+        for answer in taken.expected.drain(..) {
+            let _ = expected.try_send(answer);
         }
         endpoint
             .statements
@@ -264,9 +276,8 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
     mut server: ReadHalf<T>,
     client: &mut WriteHalf<U>,
     asked: &Asked,
-    mut expecting: mpsc::UnboundedReceiver<u64>,
+    mut answers: Answers,
 ) -> Result<(), Trouble> {
-    let mut answers = Answers::default();
     let mut buffer = vec![0; CHUNK];
     let mut told = Vec::new();
     loop {
@@ -275,9 +286,6 @@ async fn pass_answers<T: AsyncRead + AsyncWrite, U: AsyncRead + AsyncWrite>(
         if bytes.is_empty() {
             client.shutdown().await?;
             return Ok(());
-        }
-        while let Ok(statement) = expecting.try_recv() {
-            answers.expect(statement);
         }
         answers.take(bytes, |statement, outcome| told.push((statement, outcome)));
         // Before the client hears it, so that no honest one is early.

@@ -23,20 +23,27 @@ pub(crate) mod capability {
     pub(crate) const CONNECT_ATTRIBUTES: u32 = 1 << 20;
     /// The authentication's length is a length-encoded number.
     pub(crate) const AUTHENTICATION_LENENC: u32 = 1 << 21;
+    /// No eof behind definitions of columns.
+    pub(crate) const DEPRECATE_EOF: u32 = 1 << 24;
     /// zstd-compressed packets.
     pub(crate) const ZSTD: u32 = 1 << 26;
     /// Attributes in front of a query's text.
     pub(crate) const QUERY_ATTRIBUTES: u32 = 1 << 27;
     /// What is taken out of a server's greeting: compression hides statements from the record, a query's attributes
     /// hide where its text begins, and a connection's attributes are a text that a statement could be made from.
-    pub(crate) const STRIPPED: u32 = REFUSED | CONNECT_ATTRIBUTES;
-    /// What a client that asks for it all the same does not get in with. Attributes of the connection, which some
-    /// clients send whatever the server offers, are taken out of what it says instead.
-    pub(crate) const REFUSED: u32 = COMPRESS | ZSTD | QUERY_ATTRIBUTES;
+    pub(crate) const STRIPPED: u32 = REFUSED | CLEARED;
+    /// What a client that asks for it all the same does not get in with.
+    pub(crate) const REFUSED: u32 = COMPRESS | ZSTD;
+    /// What some clients ask for whatever the server offers, and use if it was offered: taken out of what they say.
+    pub(crate) const CLEARED: u32 = CONNECT_ATTRIBUTES | QUERY_ATTRIBUTES;
     /// The authentication plugin's name is in the login.
     pub(crate) const PLUGIN_AUTH: u32 = 1 << 19;
     /// Without these a login and a change of user have forms that are not read here.
     pub(crate) const NEEDED: u32 = PROTOCOL_41 | SECURE_CONNECTION;
+    /// What decides how a login and answers are read. MariaDB goes by what both sides can, MySQL by what the client says
+    /// alone, so none of these is taken from a client whose server has not offered it.
+    pub(crate) const FORM: u32 =
+        NEEDED | CONNECT_WITH_DB | PLUGIN_AUTH | AUTHENTICATION_LENENC | DEPRECATE_EOF;
 }
 
 /// One packet of the login.
@@ -167,103 +174,6 @@ pub(crate) fn client_capabilities(payload: &[u8]) -> Option<u32> {
         .map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// A login (HandshakeResponse41) without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Login {
-    /// What the client asks for.
-    pub(crate) capabilities: u32,
-    /// Its character set's number: it decides how statements' bytes are read.
-    pub(crate) charset: u8,
-    /// User name.
-    pub(crate) user: String,
-    /// The database that statements begin in; empty when none is named.
-    pub(crate) database: String,
-    /// Where the attributes begin, if there are any.
-    attributes_at: usize,
-}
-
-impl Login {
-    /// Reads `capabilities u32 | largest packet u32 | charset u8 | 23 bytes | user NUL | authentication | database NUL`.
-    /// `None` when it has another form, or asks for what [`capability::NEEDED`] lacks.
-    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
-        let capabilities = client_capabilities(payload)?;
-        if capabilities & capability::NEEDED != capability::NEEDED {
-            return None;
-        }
-        let charset = *payload.get(8)?;
-        let rest = payload.get(32..)?;
-        let end = rest.iter().position(|byte| *byte == 0)?;
-        let user = until_nul(rest);
-        let rest = rest.get(end + 1..)?;
-        let (length, rest) = if capabilities & capability::AUTHENTICATION_LENENC == 0 {
-            let (length, rest) = rest.split_first()?;
-            (usize::from(*length), rest)
-        } else {
-            length_encoded(rest)?
-        };
-        let mut rest = rest.get(length..)?;
-        let mut text = |wanted: u32| {
-            if capabilities & wanted == 0 {
-                return Some(String::new());
-            }
-            let text = until_nul(rest);
-            let end = rest.iter().position(|byte| *byte == 0)?;
-            rest = rest.get(end + 1..)?;
-            Some(text)
-        };
-        let database = text(capability::CONNECT_WITH_DB)?;
-        // The last text may come without its NUL.
-        if capabilities & capability::CONNECT_ATTRIBUTES != 0 {
-            text(capability::PLUGIN_AUTH)?;
-        }
-        Some(Self {
-            capabilities,
-            charset,
-            user,
-            database,
-            attributes_at: payload.len() - rest.len(),
-        })
-    }
-
-    /// The login's payload without attributes of the connection.
-    pub(crate) fn without_attributes(&self, mut payload: Vec<u8>) -> Vec<u8> {
-        if self.capabilities & capability::CONNECT_ATTRIBUTES != 0 {
-            payload.truncate(self.attributes_at);
-            clear_attributes(&mut payload);
-        }
-        payload
-    }
-}
-
-/// Takes the wish for attributes out of an SSLRequest or a login.
-pub(crate) fn clear_attributes(payload: &mut [u8]) {
-    if let Some(bytes) = payload.first_chunk_mut::<4>() {
-        *bytes = (u32::from_le_bytes(*bytes) & !capability::CONNECT_ATTRIBUTES).to_le_bytes();
-    }
-}
-
-/// A length-encoded number that fits a login: one byte below 251, or 252 and a u16.
-fn length_encoded(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    match bytes.split_first()? {
-        (length @ 0..=250, rest) => Some((usize::from(*length), rest)),
-        (252, rest) => {
-            let (length, rest) = rest.split_first_chunk::<2>()?;
-            Some((usize::from(u16::from_le_bytes(*length)), rest))
-        }
-        _ => None,
-    }
-}
-
-/// Text up to NUL, at most 256 bytes of it.
-pub(crate) fn until_nul(bytes: &[u8]) -> String {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len())
-        .min(256);
-    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,47 +193,6 @@ mod tests {
         assert_eq!(read.capabilities, u32::MAX);
         let stripped = read.without(capability::STRIPPED, &all);
         assert_eq!(stripped, greeting(!capability::STRIPPED));
-    }
-
-    #[test]
-    fn a_login_is_read_in_both_forms_and_any_cut_is_refused() {
-        let whole = |more: u32, authentication: &[u8]| {
-            let asked = capability::NEEDED | capability::CONNECT_WITH_DB | more;
-            let mut payload = asked.to_le_bytes().to_vec();
-            payload.extend_from_slice(&[0, 0, 0, 1, 45]);
-            payload.extend_from_slice(&[0; 23]);
-            payload.extend_from_slice(b"alice\0");
-            payload.extend_from_slice(authentication);
-            payload.extend_from_slice(b"orders\0mysql_native_password\0");
-            payload
-        };
-        for (more, authentication) in [
-            (0, &b"\x03abc"[..]),
-            (capability::AUTHENTICATION_LENENC, b"\x03abc"),
-            (capability::AUTHENTICATION_LENENC, b"\xfc\x03\0abc"),
-        ] {
-            let payload = whole(more, authentication);
-            let login = Login::parse(&payload).unwrap();
-            assert_eq!(
-                (login.user.as_str(), login.database.as_str(), login.charset),
-                ("alice", "orders", 45)
-            );
-            for cut in 0..38 + authentication.len() + 7 {
-                assert_eq!(Login::parse(&payload[..cut]), None, "{cut}");
-            }
-        }
-        let said = whole(
-            capability::CONNECT_ATTRIBUTES | capability::PLUGIN_AUTH,
-            b"\x03abc",
-        );
-        let attributes = [&said[..], b"\x0b\x04_pid\x05SMUGG"].concat();
-        let login = Login::parse(&attributes).unwrap();
-        let mut plain = said.clone();
-        clear_attributes(&mut plain);
-        assert_eq!(login.without_attributes(attributes), plain);
-        let mut old = whole(0, b"\x03abc");
-        old[1] &= !2;
-        assert_eq!(Login::parse(&old), None);
     }
 
     #[test]

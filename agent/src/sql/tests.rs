@@ -3,9 +3,12 @@
 //! the client. Without them these tests say that they skip.
 
 mod attacks;
+mod logins;
 mod raw;
+mod results;
+mod xa_texts;
 
-use super::client_stream::{DATA, HEADER, REDACTED};
+use super::piece::{DATA, HEADER, REDACTED};
 use super::*;
 use crate::evidence::trial;
 use mysql_async::prelude::Queryable as _;
@@ -48,6 +51,11 @@ async fn setting(test: &str) -> Option<Setting> {
                 raw::USER
             ),
             format!("GRANT ALL PRIVILEGES ON {user}.* TO {}", raw::USER),
+            // The same with rights on nothing.
+            format!(
+                "CREATE USER IF NOT EXISTS {} IDENTIFIED BY '' REQUIRE SSL",
+                raw::OTHER
+            ),
         ] {
             owner.query_drop(statement).await.unwrap();
         }
@@ -154,9 +162,14 @@ fn all_bytes(spool: &Path) -> Vec<u8> {
 
 /// What was refused, as it is in the record.
 fn refusals(spool: &Path) -> Vec<serde_json::Value> {
+    told(spool, Kind::Refusal)
+}
+
+/// Events and results of statements, as they are in the record.
+fn told(spool: &Path, kind: Kind) -> Vec<serde_json::Value> {
     trial::recorded(spool)
         .into_iter()
-        .filter(|(kind, ..)| *kind == Kind::Refusal)
+        .filter(|(of, ..)| *of == kind)
         .map(|(_, _, record)| serde_json::from_slice(&record).unwrap())
         .collect()
 }

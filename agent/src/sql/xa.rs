@@ -3,49 +3,153 @@
 //!
 //! Looks for the words XA and PREPARE, in this order, anywhere in one command or in the local data of one, comments and
 //! texts included: what lies between words differs by server and character set, and a statement that holds both without
-//! meaning it is rare. MySQL takes XA in no prepared statement (error 1295), so a text that is put together on the server
-//! cannot get around this; MariaDB does take it (`docs/database.md`).
+//! meaning it is rare. In a text a backslash makes a blank of the letter behind it (`\nXA`) or nothing at all (`X\A`), or is
+//! one itself, by the server's mode and by how often the text is read; so each reading counts. A value of an execution has
+//! its length before it, which may be a letter, so there a word may begin anywhere, if nothing but a blank or a comment
+//! follows it.
+//!
+//! MySQL takes XA in no prepared statement (error 1295), so a text that is put together on the server cannot get around
+//! this; MariaDB does take it (`docs/database.md`).
 
-/// Longest word that matters.
-const LONGEST: usize = 7;
-/// A version's digits stand before a word without a blank in `/*!50000XA*/`, `/*M!100100XA*/`: five or six. A word that
-/// begins with fewer is another one (`0xA`).
-const VERSION: usize = 5;
+use super::command;
+
+/// What a backslash makes a blank or another sign of.
+const BLANKS: &[u8] = b"ntrb0Z";
+/// A word of which the watch follows how far it has come.
+const PREPARE: &[u8; 7] = b"prepare";
+
+/// What the bytes so far may end with, as bits. The beginning of a word.
+const START: u32 = 1;
+/// One digit to four, and five or more: a version's digits stand before a word without a blank in `/*!50000XA*/`,
+/// `/*M!100100XA*/`. A word that begins with fewer is another one (`0xA`).
+const DIGIT: u32 = 1 << 1;
+const VERSION: u32 = 1 << 5;
+/// `x`, `xa`, and the letters of `prepare`.
+const X: u32 = 1 << 6;
+const XA: u32 = 1 << 7;
+const P: u32 = 1 << 8;
+const PREPARED: u32 = 1 << 14;
+/// The same where a length may stand before the word, and `xa` with blanks behind it.
+const GLUED_X: u32 = 1 << 15;
+const GLUED_XA: u32 = 1 << 16;
+const GLUED_BLANK: u32 = 1 << 17;
+const GLUED_P: u32 = 1 << 18;
+const GLUED_PREPARED: u32 = 1 << 24;
 
 /// Follows the words of one command.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct XaWatch {
-    /// Digits that the word begins with.
-    digits: usize,
-    /// The word that the bytes so far end with, behind its digits, in lower case; longer ones are cut to one byte too many.
-    word: Vec<u8>,
+    may: u32,
+    /// What the bytes before the backslashes may end with, that the bytes so far end with.
+    escaped: Option<u32>,
     begun: bool,
+    /// Whether lengths stand between texts.
+    lengths: bool,
+}
+
+impl Default for XaWatch {
+    fn default() -> Self {
+        Self {
+            may: START,
+            escaped: None,
+            begun: false,
+            lengths: false,
+        }
+    }
 }
 
 impl XaWatch {
+    /// For a command with this byte.
+    pub(super) fn of(command: u8) -> Self {
+        let with_lengths = [
+            command::EXECUTE,
+            command::SEND_LONG_DATA,
+            command::BULK_EXECUTE,
+        ];
+        Self {
+            lengths: with_lengths.contains(&command),
+            ..Self::default()
+        }
+    }
+
     /// Takes the command's next bytes; true when they prepare an XA branch.
     pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            // A byte above ASCII may be a blank to the server: it ends a word like any other sign.
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') {
-                if byte.is_ascii_digit() && self.word.is_empty() {
-                    self.digits = self.digits.saturating_add(1);
-                } else if self.word.len() <= LONGEST {
-                    self.word.push(byte.to_ascii_lowercase());
-                }
-                continue;
-            }
-            let whole = self.digits == 0 || self.digits >= VERSION;
-            match self.word.as_slice() {
-                b"xa" if whole => self.begun = true,
-                b"prepare" if whole && self.begun => return true,
-                _ => {}
-            }
-            self.digits = 0;
-            self.word.clear();
+        bytes.iter().any(|byte| self.prepares(*byte))
+    }
+
+    fn prepares(&mut self, byte: u8) -> bool {
+        let before = self.may;
+        if byte == b'\\' {
+            self.escaped.get_or_insert(before);
+            return self.ends_word(before, byte);
+        }
+        // A byte above ASCII may be a blank to the server: it ends a word like any other sign.
+        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'$') {
+            self.escaped = None;
+            return self.ends_word(before, byte);
+        }
+        let letter = byte.to_ascii_lowercase();
+        self.may = self.word(before, letter);
+        match self.escaped.take() {
+            Some(_) if BLANKS.contains(&byte) => self.may |= START,
+            Some(joined) => self.may |= self.word(joined, letter),
+            None => {}
         }
         false
     }
+
+    /// After a sign that is no part of a word.
+    fn ends_word(&mut self, before: u32, sign: u8) -> bool {
+        let has = |bits: u32| before & bits != 0;
+        let prepares = self.begun && has(PREPARED) || has(GLUED_PREPARED);
+        self.may = START;
+        match sign {
+            b' ' | b'\t'..=b'\r' if has(GLUED_XA | GLUED_BLANK) => self.may |= GLUED_BLANK,
+            b'/' | b'-' | b'#' if has(GLUED_XA | GLUED_BLANK) => self.begun = true,
+            _ => {}
+        }
+        self.begun |= has(XA);
+        prepares
+    }
+
+    /// After another letter or digit of a word.
+    fn word(&self, before: u32, letter: u8) -> u32 {
+        let has = |bits: u32| before & bits != 0;
+        let mut may = 0;
+        if letter.is_ascii_digit() {
+            let digits = before & (DIGIT | DIGIT << 1 | DIGIT << 2 | DIGIT << 3);
+            may |= digits << 1 | before & VERSION;
+            may |= if has(START) { DIGIT } else { 0 };
+        }
+        match letter {
+            b'x' if has(START | VERSION) => may |= X,
+            b'a' if has(X) => may |= XA,
+            b'p' if has(START | VERSION) => may |= P,
+            _ => {}
+        }
+        may |= letters(before, P, letter);
+        if self.lengths {
+            may |= letters(before, GLUED_P, letter);
+            match letter {
+                b'x' => may |= GLUED_X,
+                b'a' if has(GLUED_X) => may |= GLUED_XA,
+                b'p' if has(GLUED_BLANK) => may |= GLUED_P,
+                _ => {}
+            }
+        }
+        may
+    }
+}
+
+/// The letters of PREPARE behind its first, whose bit this is.
+fn letters(before: u32, first: u32, letter: u8) -> u32 {
+    let mut may = 0;
+    for (n, of_word) in PREPARE.iter().enumerate().skip(1) {
+        if *of_word == letter && before & first << (n - 1) != 0 {
+            may |= first << n;
+        }
+    }
+    may
 }
 
 #[cfg(test)]
@@ -86,6 +190,56 @@ mod tests {
             for text in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
                 assert!(prepares(&text), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_backslash_is_read_in_every_way() {
+        for text in [
+            r"EXECUTE IMMEDIATE '\nXA PREPARE ''x'''",
+            r"'\r\tXA\n\tPREPARE\r\n''x'''",
+            r"'\0XA\bPREPARE\Z'",
+            r"'\XA \PREPARE ''x'''",
+            r"'\X\A P\RE\PARE ''x'''",
+            r"'\\nXA PREPARE\\n'",
+            r"'XA\nPREPARE\''x'",
+            r"'\'XA PREPARE \'x'",
+        ] {
+            assert!(prepares(text), "{text}");
+        }
+        for text in [
+            r"'\nXAM PREPARE '",
+            r"'\qXA PREPARE '",
+            r"'\nXA\nPREPARED '",
+        ] {
+            assert!(!prepares(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_has_its_length_before_it() {
+        let by = |command, text: &str| XaWatch::of(command).take(text.as_bytes());
+        for text in [
+            "aXA PREPARE 'x'",
+            "0XA/**/PREPARE 'x'",
+            "zxa \n\tprepare 'x'",
+            "_XA # x\nPREPARE 'x'",
+        ] {
+            for command in [
+                command::EXECUTE,
+                command::SEND_LONG_DATA,
+                command::BULK_EXECUTE,
+            ] {
+                assert!(by(command, text), "{text}");
+            }
+            assert!(!by(command::QUERY, text), "{text}");
+        }
+        for text in [
+            "Ask Alexa to prepare dinner.",
+            "taxa prepared ",
+            "aXA preparePREPARE ",
+        ] {
+            assert!(!by(command::EXECUTE, text), "{text}");
         }
     }
 

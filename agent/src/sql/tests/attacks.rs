@@ -240,7 +240,7 @@ async fn no_account_but_the_grants_logs_in_or_is_changed_to() {
         for n in 0..3 {
             let change = format!("\x11{USER}\0\x03abc{}\0\x2d\0p\0", setting.user);
             client.send(0, change.as_bytes()).await;
-            let answer = client.authenticate().await;
+            let answer = client.authenticate().await.unwrap();
             assert_eq!(answer.payload.first(), Some(&0), "{server} {answer:?}");
             let user = client.value("SELECT SUBSTRING_INDEX(USER(), '@', 1)").await;
             assert_eq!(user, USER, "{server} {n}");

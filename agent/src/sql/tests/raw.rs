@@ -17,9 +17,27 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, Signature
 
 /// Its account: the password is empty.
 pub(super) const USER: &str = "pp_raw";
+/// Another one, whose password is empty too.
+pub(super) const OTHER: &str = "pp_other";
 
 /// CLIENT_LOCAL_FILES, CLIENT_MULTI_STATEMENTS, CLIENT_MULTI_RESULTS.
 const MORE: u32 = 1 << 7 | 1 << 16 | 1 << 17;
+/// What it asks for unless a test says otherwise.
+pub(super) const ASKED: u64 = PLAIN as u64;
+const PLAIN: u32 = capability::NEEDED
+    | capability::SSL
+    | capability::PLUGIN_AUTH
+    | capability::CONNECT_WITH_DB
+    | MORE;
+
+/// What an SSLRequest is, and what a login begins with; MariaDB's capabilities are above 32 bits.
+pub(super) fn head(asked: u64) -> Vec<u8> {
+    let [a, b, c, d, more @ ..] = asked.to_le_bytes();
+    let mut head = vec![a, b, c, d, 0, 0, 0, 1, 45];
+    head.extend_from_slice(&[0; 19]);
+    head.extend_from_slice(&more);
+    head
+}
 
 #[derive(Debug)]
 pub(super) struct RawClient {
@@ -29,16 +47,33 @@ pub(super) struct RawClient {
 impl RawClient {
     /// Greeting, TLS and login, to the server's OK or its refusal.
     pub(super) async fn log_in(address: SocketAddr, user: &str, database: &str) -> (Self, Packet) {
+        Self::log_in_asking(address, ASKED, user, database).await
+    }
+
+    /// The same with these capabilities.
+    pub(super) async fn log_in_asking(
+        address: SocketAddr,
+        asked: u64,
+        user: &str,
+        database: &str,
+    ) -> (Self, Packet) {
+        let head = head(asked);
+        let mut login = head.clone();
+        login.extend_from_slice(user.as_bytes());
+        login.extend_from_slice(b"\0\0");
+        login.extend_from_slice(database.as_bytes());
+        login.extend_from_slice(b"\0mysql_native_password\0");
+        let mut client = Self::over_tls(address, &head).await;
+        client.send(2, &login).await;
+        let answer = client.authenticate().await.unwrap();
+        (client, answer)
+    }
+
+    /// Greeting and TLS, asked for by this SSLRequest.
+    pub(super) async fn over_tls(address: SocketAddr, request: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         Packet::read(&mut stream).await.unwrap();
-        let asked = capability::NEEDED
-            | capability::SSL
-            | capability::PLUGIN_AUTH
-            | capability::CONNECT_WITH_DB
-            | MORE;
-        let mut payload = asked.to_le_bytes().to_vec();
-        payload.extend_from_slice(&[0, 0, 0, 1, 45]);
-        payload.extend_from_slice(&[0; 23]);
+        let payload = request.to_vec();
         let request = Packet { seq: 1, payload };
         request.write(&mut stream).await.unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -52,21 +87,13 @@ impl RawClient {
             .connect(name, stream)
             .await
             .unwrap();
-        let mut client = Self { stream };
-        let mut login = request.payload;
-        login.extend_from_slice(user.as_bytes());
-        login.extend_from_slice(b"\0\0");
-        login.extend_from_slice(database.as_bytes());
-        login.extend_from_slice(b"\0mysql_native_password\0");
-        client.send(2, &login).await;
-        let answer = client.authenticate().await;
-        (client, answer)
+        Self { stream }
     }
 
     /// Answers the server with the empty password until it is content or not.
-    pub(super) async fn authenticate(&mut self) -> Packet {
+    pub(super) async fn authenticate(&mut self) -> io::Result<Packet> {
         loop {
-            let packet = self.read().await.unwrap();
+            let packet = self.read().await?;
             match packet.payload.first() {
                 Some(0xfe) => {
                     // caching_sha2_password says a NUL for no password, mysql_native_password says nothing.
@@ -75,7 +102,7 @@ impl RawClient {
                     self.send(packet.seq.wrapping_add(1), answer).await;
                 }
                 Some(0x01) => {}
-                _ => return packet,
+                _ => return Ok(packet),
             }
         }
     }
