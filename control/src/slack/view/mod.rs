@@ -87,7 +87,12 @@ pub fn escape(text: &str) -> String {
 /// Which request, the same in every message: level, cluster and id. Plain text.
 #[must_use]
 pub fn name(item: &Item, config: &Config) -> String {
-    format!("{} on {} · {}", item.level, title(item, config), item.request)
+    format!(
+        "{} on {} · {}",
+        item.level,
+        title(item, config),
+        item.request
+    )
 }
 
 pub(super) fn title(item: &Item, config: &Config) -> String {
