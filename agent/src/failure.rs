@@ -1,6 +1,5 @@
 //! What a failed step tells control, the operator and the journal.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// An error with a code that stays the same across releases.
@@ -45,13 +44,16 @@ impl Failure {
 }
 
 /// An error and its causes, by their `Display` only: an SDK error's `Debug` would print a whole response,
-/// secrets included.
+/// secrets included. What an error says of its cause by itself is not said twice.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         cause = error.source();
     }
     text
@@ -69,6 +71,16 @@ fn shorten(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the driver: {0}")]
+    struct Repeating(#[source] std::io::Error);
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_not_said_twice() {
+        let error = Repeating(std::io::Error::other("connection refused"));
+        assert_eq!(causes(&error), "the driver: connection refused");
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("it broke")]

@@ -9,11 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mysql_async::{Conn, prelude::*};
 use powerpole_database::{Dialect, InstallOptions};
+use tokio::time::Instant;
 
 use crate::support::*;
 
