@@ -110,6 +110,7 @@ pub(crate) fn render(report: &Report, exit: u8, around: &Around) -> String {
         "place": place(&around.place),
         "rolls": around.row.as_ref().map(|row| json!({
             "number": row.number, "outcome": row.outcome, "until": time(row.until_s), "late_s": row.late_s,
+            "broken": row.broken,
         })),
         "search": around.searched.as_ref().map(|searched| json!({
             "bastions": searched.bastions,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     error::CheckError,
     ledger::Item,
-    object::{ObjectVersion, first_versions, wrong},
+    object::{ObjectVersion, first_versions},
     rolls_ledger::Ledger,
 };
 
@@ -22,6 +22,39 @@ pub(crate) fn is_roll_key(key: &str) -> bool {
         .is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// What lies among the rolls of a bucket, or in a file.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    /// By key; a body that cannot be read is empty.
+    pub(crate) versions: Vec<ObjectVersion>,
+    /// How many later versions there are; at least those that are here.
+    pub(crate) later: u64,
+    /// How many keys there are that are no roll's; at least those that are here.
+    pub(crate) foreign: u64,
+    /// There is more than was looked at, behind the last roll that was.
+    pub(crate) cut: bool,
+}
+
+impl Objects {
+    /// Keeps what does not count, without its body, unless there are so many already.
+    pub(crate) fn lay_aside(&mut self, object: ObjectVersion, most: usize) {
+        if self.versions.len() < most {
+            self.versions.push(object);
+        }
+    }
+}
+
+/// One contradiction among the rolls.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The roll.
+    pub(crate) roll: u64,
+    /// Stable.
+    pub(crate) rule: &'static str,
+    /// For a person.
+    pub(crate) detail: String,
+}
+
 /// What the rolls say, and what the ledger says against them.
 pub(crate) struct Rolls {
     pub(crate) report: RollReport,
@@ -29,10 +62,16 @@ pub(crate) struct Rolls {
     pub(crate) numbers: BTreeMap<String, u64>,
     /// Until when the roll goes that names the requests from this number on, unix seconds.
     named: BTreeMap<u64, u64>,
+    /// The first roll that names an end, by the request's number.
+    ended_in: BTreeMap<u64, u64>,
+    /// What contradicts the rolls among themselves, by roll.
+    pub(crate) findings: Vec<Found>,
     /// Later versions of a roll.
     pub(crate) overwritten: u64,
-    /// Keys of the folder that are no roll's: somebody wrote them, and they say nothing.
+    /// Keys of the folder that are no roll's, the first of them: somebody wrote them, and they say nothing.
     pub(crate) foreign: Vec<String>,
+    /// How many there are.
+    pub(crate) foreigners: u64,
     /// What the comparison with the ledger found; none when it was not given.
     pub(crate) ledger: Option<Ledger>,
     /// How many seconds ago the last roll's period ended, where that is too long ago.
@@ -40,30 +79,57 @@ pub(crate) struct Rolls {
 }
 
 impl Rolls {
-    /// Reads every roll. One that cannot be read stops the check: it could be the one that names what is missed. An
-    /// object under a key that no roll has is foreign, and the others are judged without it.
-    pub(crate) fn read(objects: Vec<ObjectVersion>) -> Result<Rolls, CheckError> {
-        let (objects, foreign): (Vec<_>, Vec<_>) = objects
+    /// Reads every roll. One that cannot be read is a contradiction, and what the others say stays known. An object under
+    /// a key that no roll has is foreign, and the others are judged without it.
+    pub(crate) fn read(objects: Objects) -> Result<Rolls, CheckError> {
+        let (versions, foreign): (Vec<_>, Vec<_>) = objects
+            .versions
             .into_iter()
             .partition(|object| is_roll_key(&object.key));
         let mut foreign: Vec<String> = foreign.into_iter().map(|object| object.key).collect();
         foreign.sort();
         foreign.dedup();
-        let (objects, overwritten) = first_versions(objects)?;
+        let (versions, later) = first_versions(versions)?;
         let mut check = RollCheck::new();
         let mut named = BTreeMap::new();
-        for object in &objects {
-            let roll = Roll::parse(object.body.as_bytes())
-                .map_err(|error| wrong(&object.key, &error.to_string()))?;
-            if object.key != format!("{FOLDER}{}", roll.object_name()) {
-                return Err(wrong(&object.key, "its body belongs under another key"));
-            }
+        let mut ended_in = BTreeMap::new();
+        let mut findings = Vec::new();
+        let mut last = 0;
+        for object in versions {
+            last = number_of(&object.key);
+            let roll = match read(&object) {
+                Ok(roll) => roll,
+                Err(detail) => {
+                    findings.push(Found {
+                        roll: last,
+                        rule: "roll-form",
+                        detail,
+                    });
+                    continue;
+                }
+            };
             check.take(&roll);
             if !roll.requested.is_empty() {
                 named.entry(roll.first).or_insert(roll.until_s);
             }
+            for end in &roll.ended {
+                ended_in.entry(end.n).or_insert(roll.number);
+            }
+        }
+        if objects.cut {
+            findings.push(Found {
+                roll: last,
+                rule: "rolls-cut",
+                detail: "more lies behind it than rolls do: not all of it was looked at".to_owned(),
+            });
         }
         let report = check.finish();
+        findings.extend(report.findings.iter().map(|finding| Found {
+            roll: finding.roll,
+            rule: finding.rule.code(),
+            detail: finding.detail.clone(),
+        }));
+        findings.sort_by_key(|finding| finding.roll);
         let numbers = report
             .requests
             .iter()
@@ -73,11 +139,20 @@ impl Rolls {
             report,
             numbers,
             named,
-            overwritten,
+            ended_in,
+            findings,
+            overwritten: later.max(objects.later),
+            foreigners: objects.foreign.max(foreign.len() as u64),
             foreign,
             ledger: None,
             late_s: None,
         })
+    }
+
+    /// Whether a roll names the request's end that nothing contradicts and that follows none that something does.
+    pub(crate) fn ended_soundly(&self, n: u64) -> bool {
+        let broken = self.findings.first().map_or(u64::MAX, |first| first.roll);
+        self.ended_in.get(&n).is_some_and(|roll| *roll < broken)
     }
 
     /// Compares with every item of the ledger; `now_s` is a time before they were read.
@@ -101,7 +176,7 @@ impl Rolls {
 
     /// The verdict's word.
     pub(crate) fn verdict(&self) -> &'static str {
-        let contradicted = !self.report.findings.is_empty()
+        let contradicted = !self.findings.is_empty()
             || self
                 .ledger
                 .as_ref()
@@ -119,7 +194,7 @@ impl Rolls {
 
     /// 0 for COMPLETE alone; `strict` turns foreign objects into 1.
     pub(crate) fn exit_code(&self, strict: bool) -> u8 {
-        let strange = strict && !self.foreign.is_empty();
+        let strange = strict && self.foreigners > 0;
         u8::from(self.verdict() != "COMPLETE" || strange)
     }
 
@@ -142,6 +217,21 @@ impl Rolls {
     pub(crate) fn end(&self, n: u64) -> Option<&Ended> {
         self.report.requests.get(&n)?.1.as_ref()
     }
+}
+
+fn number_of(key: &str) -> u64 {
+    let digits = key.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let digits = digits.trim_end_matches(".json");
+    digits.parse().unwrap_or(u64::MAX)
+}
+
+/// The roll that belongs under the object's key, or why there is none.
+fn read(object: &ObjectVersion) -> Result<Roll, String> {
+    let roll = Roll::parse(object.body.as_bytes()).map_err(|error| error.to_string())?;
+    if object.key != format!("{FOLDER}{}", roll.object_name()) {
+        return Err("its body belongs under another key".to_owned());
+    }
+    Ok(roll)
 }
 
 /// What tests of the rolls begin with.
@@ -185,6 +275,15 @@ pub(crate) mod fixtures {
         }
     }
 
+    /// What these objects say.
+    pub(crate) fn read(versions: Vec<ObjectVersion>) -> Rolls {
+        Rolls::read(Objects {
+            versions,
+            ..Objects::default()
+        })
+        .unwrap()
+    }
+
     /// As it lies in the bucket.
     pub(crate) fn object(roll: &Roll) -> ObjectVersion {
         ObjectVersion {
@@ -198,7 +297,7 @@ pub(crate) mod fixtures {
 
 #[cfg(test)]
 mod tests {
-    use super::fixtures::object;
+    use super::fixtures::{object, read};
     use super::*;
 
     fn roll() -> Roll {
@@ -207,7 +306,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_not_complete_and_a_later_version_says_nothing() {
-        let nothing = Rolls::read(vec![]).unwrap();
+        let nothing = read(vec![]);
         assert_eq!(
             (nothing.verdict(), nothing.exit_code(false)),
             ("NOTHING", 1)
@@ -218,16 +317,43 @@ mod tests {
             ..roll()
         });
         second.last_modified = "2026-01-03T00:00:00Z".to_owned();
-        let rolls = Rolls::read(vec![second, object(&roll())]).unwrap();
+        let rolls = read(vec![second, object(&roll())]);
         assert_eq!((rolls.verdict(), rolls.overwritten), ("COMPLETE", 1));
         assert_eq!(rolls.open().collect::<Vec<_>>(), [(2, "req-b")]);
     }
 
     #[test]
-    fn a_roll_under_another_name_stops_the_check() {
+    fn what_stands_at_a_roll_s_name_and_is_none_is_a_contradiction_and_what_came_before_is_known() {
+        let second = fixtures::next(&roll(), 2 * 86_400);
         let mut moved = object(&roll());
         moved.key = "rolls/roll-00000000000000000002.json".to_owned();
-        assert!(Rolls::read(vec![moved]).is_err());
+        let mut empty = object(&second);
+        empty.body = String::new();
+        for none in [moved, empty] {
+            let rolls = read(vec![none, object(&roll())]);
+            assert_eq!(
+                (rolls.verdict(), rolls.exit_code(false)),
+                ("CONTRADICTED", 1)
+            );
+            let found = &rolls.findings[0];
+            assert_eq!((found.roll, found.rule), (2, "roll-form"));
+            assert!(rolls.ended_soundly(1) && !rolls.ended_soundly(2));
+        }
+        let mut torn = object(&roll());
+        torn.body = "x".to_owned();
+        let rolls = read(vec![torn, object(&second)]);
+        assert_eq!(rolls.findings[0].rule, "roll-form");
+        assert!(rolls.findings.len() > 1 && !rolls.ended_soundly(1));
+        let cut = Rolls::read(Objects {
+            versions: vec![object(&roll())],
+            cut: true,
+            ..Objects::default()
+        });
+        let cut = cut.unwrap();
+        assert_eq!(
+            (cut.verdict(), cut.findings[0].rule),
+            ("CONTRADICTED", "rolls-cut")
+        );
     }
 
     #[test]
@@ -241,7 +367,7 @@ mod tests {
             let mut foreign = object(&roll());
             foreign.key = key.to_owned();
             foreign.body = "not a roll".to_owned();
-            let rolls = Rolls::read(vec![foreign.clone(), foreign, object(&roll())]).unwrap();
+            let rolls = read(vec![foreign.clone(), foreign, object(&roll())]);
             assert_eq!(
                 (rolls.verdict(), rolls.overwritten),
                 ("COMPLETE", 0),
@@ -254,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_roll_that_none_followed_for_two_days_is_late() {
-        let mut rolls = Rolls::read(vec![object(&roll())]).unwrap();
+        let mut rolls = read(vec![object(&roll())]);
         rolls.judge_age(86_400 * 3);
         assert_eq!((rolls.verdict(), rolls.exit_code(false)), ("COMPLETE", 0));
         rolls.judge_age(86_400 * 3 + 1);
@@ -268,12 +394,12 @@ mod tests {
             ..fixtures::next(&roll(), 2 * 86_400)
         };
         let third = fixtures::next(&second, 9 * 86_400);
-        let rolls = Rolls::read([&roll(), &second, &third].map(object).into()).unwrap();
+        let rolls = read([&roll(), &second, &third].map(object).into());
         assert_eq!(rolls.report.findings, []);
         assert_eq!(
             [1, 2, 3].map(|n| rolls.named_s(n)),
             [86_400, 86_400, 172_800]
         );
-        assert_eq!(Rolls::read(vec![]).unwrap().named_s(1), 0);
+        assert_eq!(read(vec![]).named_s(1), 0);
     }
 }

@@ -10,17 +10,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    aws::{
-        self,
-        bucket::{LONGEST_ROLL, Wanted},
-    },
-    clock,
+    aws, clock,
     error::CheckError,
     export::NewFile,
     ledger::{self, Item},
-    object::{self, ObjectVersion},
+    object,
     place::TableArgs,
-    rolls::{FOLDER, Rolls, is_roll_key},
+    rolls::{Objects, Rolls},
     rolls_ledger::Ledger,
     text::{count, plain},
 };
@@ -77,7 +73,7 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     let objects = fetch(&args.from).await?;
     if let Some(path) = &args.out {
         let mut file = NewFile::create(Path::new(""), path)?;
-        for version in &objects {
+        for version in &objects.versions {
             file.line(&json!(version).to_string())?;
         }
         file.finish()?;
@@ -103,18 +99,16 @@ pub(crate) fn is_bucket(from: &str) -> bool {
     from.starts_with("s3://")
 }
 
-/// Every object among the rolls of a bucket, or of a file that `--out` wrote. What cannot be a roll by its key is not
-/// fetched.
-pub(crate) async fn fetch(from: &str) -> Result<Vec<ObjectVersion>, CheckError> {
+/// What lies among the rolls of a bucket, or in a file that `--out` wrote.
+pub(crate) async fn fetch(from: &str) -> Result<Objects, CheckError> {
     let Some(bucket) = from.strip_prefix("s3://") else {
-        return object::parse_lines(&read(Path::new(from))?);
+        return Ok(Objects {
+            versions: object::parse_lines(&read(Path::new(from))?)?,
+            ..Objects::default()
+        });
     };
     let settings = aws::settings().await;
-    let wanted = Wanted {
-        key: is_roll_key,
-        longest: LONGEST_ROLL,
-    };
-    aws::bucket::read_versions(&settings, bucket.trim_end_matches('/'), FOLDER, wanted).await
+    aws::rolls::read(&settings, bucket.trim_end_matches('/')).await
 }
 
 async fn items(args: &Args) -> Result<Option<Vec<Item>>, CheckError> {
@@ -163,7 +157,7 @@ fn render(rolls: &Rolls, strict: bool) -> String {
             _ => "something is missing, named twice or another one",
         }
     )];
-    let foreign = rolls.foreign.len() as u64;
+    let foreign = rolls.foreigners;
     if strict && foreign > 0 {
         lines.push(format!(
             "STRICT: exit code 1 because of {} among the rolls that {} none",
@@ -204,12 +198,12 @@ fn render(rolls: &Rolls, strict: bool) -> String {
             count(rolls.overwritten, "later version", "later versions")
         ));
     }
-    for finding in report.findings.iter().take(SHOWN) {
+    for finding in rolls.findings.iter().take(SHOWN) {
         lines.push(format!(
             "  WRONG      roll {}: {} ({})",
             finding.roll,
             plain(&finding.detail),
-            finding.rule.code()
+            finding.rule
         ));
     }
     let ledger = rolls.ledger.iter().flat_map(|ledger| &ledger.findings);
@@ -275,11 +269,11 @@ fn render_json(rolls: &Rolls, strict: bool) -> Value {
         .take(SHOWN)
         .map(|(n, request)| json!({"n": n, "request": request}))
         .collect();
-    let findings: Vec<Value> = report
+    let findings: Vec<Value> = rolls
         .findings
         .iter()
         .take(SHOWN)
-        .map(|f| json!({"roll": f.roll, "rule": f.rule.code(), "detail": f.detail}))
+        .map(|f| json!({"roll": f.roll, "rule": f.rule, "detail": f.detail}))
         .collect();
     let ledger = rolls.ledger.as_ref().map(|ledger| {
         ledger
@@ -301,8 +295,8 @@ fn render_json(rolls: &Rolls, strict: bool) -> Value {
         "open": open,
         "later_versions": rolls.overwritten,
         "notes": notes(rolls),
-        "foreign": rolls.foreign.len(),
-        "strict": strict.then(|| match rolls.foreign.len() {
+        "foreign": rolls.foreigners,
+        "strict": strict.then(|| match rolls.foreigners {
             0 => json!([]),
             count => json!([{ "what": "foreign", "count": count }]),
         }),

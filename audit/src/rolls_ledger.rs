@@ -274,7 +274,7 @@ mod tests {
 
     /// Requests 1 and 2 were made on the last day; 1 has ended.
     fn rolls() -> Rolls {
-        Rolls::read(vec![fixtures::object(&fixtures::roll(UNTIL))]).unwrap()
+        fixtures::read(vec![fixtures::object(&fixtures::roll(UNTIL))])
     }
 
     fn time(s: u64) -> String {
@@ -441,7 +441,7 @@ mod tests {
         let first_roll = fixtures::roll(UNTIL);
         let later = |days: u64| {
             let last = fixtures::next(&first_roll, UNTIL + days * 86_400);
-            Rolls::read(vec![fixtures::object(&first_roll), fixtures::object(&last)]).unwrap()
+            fixtures::read(vec![fixtures::object(&first_roll), fixtures::object(&last)])
         };
         // Whatever state and times it is given, of whatever time.
         for days in [31, 32] {

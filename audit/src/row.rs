@@ -23,35 +23,44 @@ pub(crate) struct Row {
     pub(crate) until_s: u64,
     /// How long ago that was, in seconds, where it is too long ago.
     pub(crate) late_s: Option<u64>,
+    /// What contradicts the rolls after they named its end.
+    pub(crate) broken: Option<String>,
     /// What the item contradicts.
     pub(crate) contradictions: Vec<Contradiction>,
 }
 
 impl Row {
-    /// Reads the request's row. Rolls that contradict each other, or none, are nothing to compare with.
+    /// Reads the request's row. Rolls that contradict each other before they name its end, or none, are nothing to
+    /// compare with; what contradicts them later cannot change the end that they named.
     pub(crate) fn find(rolls: &Rolls, item: &Item, now_s: u64) -> Result<Row, CheckError> {
         if rolls.report.rolls == 0 {
             return Err(CheckError::Rolls("there is no roll".to_owned()));
         }
-        if let Some(first) = rolls.report.findings.first() {
-            let (roll, rule) = (first.roll, first.rule.code());
-            return Err(CheckError::Rolls(format!(
+        let request = item.need(attribute::REQUEST)?;
+        let number = rolls.numbers.get(&request).copied();
+        let broken = rolls.findings.first().map(|first| {
+            let (roll, rule) = (first.roll, first.rule);
+            format!(
                 "roll {roll} contradicts the ones before it ({rule}): `powerpole rolls` says more"
-            )));
+            )
+        });
+        if let Some(broken) = &broken
+            && !number.is_some_and(|n| rolls.ended_soundly(n))
+        {
+            return Err(CheckError::Rolls(broken.clone()));
         }
         let findings = match judge(rolls, item, now_s) {
             Judged::Named(findings) => findings,
             Judged::Missed(finding) => vec![finding],
             Judged::Younger => Vec::new(),
         };
-        let request = item.need(attribute::REQUEST)?;
-        let number = rolls.numbers.get(&request).copied();
         let end = number.and_then(|n| rolls.end(n));
         Ok(Row {
             number,
             outcome: end.map(|end| end.outcome.word()),
             until_s: rolls.until_s(),
             late_s: rolls.late_s,
+            broken,
             contradictions: findings
                 .into_iter()
                 .map(|finding| Contradiction {

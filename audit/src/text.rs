@@ -352,6 +352,12 @@ fn of_rolls(out: &mut String, row: Option<&Row>, contradicted: bool) {
         ),
     };
     line(out, format_args!("             {said}"));
+    if let Some(broken) = &row.broken {
+        line(
+            out,
+            format_args!("             after that {}", plain(broken)),
+        );
+    }
     if let Some(ago) = row.late_s {
         line(
             out,

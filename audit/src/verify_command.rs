@@ -67,8 +67,9 @@ pub(crate) struct Args {
     /// the request's last head, and nobody can change them
     #[arg(long, value_name = "s3://BUCKET | FILE")]
     rolls: Option<String>,
-    /// Look into the folder of every bastion in the anchors' bucket for others that began a record of this request: a
-    /// call each, so not at all if there are more of them than MOST (10000 where it is not said)
+    /// Look into the folder of every bastion in the anchors' bucket for others that began a record of this request,
+    /// and whether its own was another request's before: a call each, so not at all if there are more of them than
+    /// MOST (10000 where it is not said)
     #[arg(long, value_name = "MOST", num_args = 0..=1, require_equals = true, default_missing_value = search::MOST)]
     search: Option<usize>,
     /// Exit 1 also when there are lines that are not this chain's, or other bastions of this request, and say so
@@ -96,8 +97,8 @@ Verdicts and exit codes:
       UNSEALED    the bastion died before it could seal; the text says up to where all is proven
       INCOMPLETE  records are missing that are known to have been
       MALFORMED   records are missing, and there are lines that nobody can read
-      TAMPERED    something contradicts the chain, its place or the rolls; the text says which
-                  record and which rule
+      TAMPERED    something contradicts the chain, its place, its anchors or the rolls; the text
+                  says which record and which rule
       WITHHELD    payloads are withheld, and no manifest that you trust says so
       any         with --strict: something strange lies beside the chain; the text says what
   2   no verdict: something could not be read or fetched

@@ -21,8 +21,6 @@ use crate::{
     object::{ObjectVersion, wrong},
 };
 
-/// No roll is longer: two lists of 100,000 entries.
-pub(crate) const LONGEST_ROLL: u64 = 64 << 20;
 /// Versions on a page.
 const PAGE: usize = 1000;
 /// Pages of one key's versions that are turned over in search of the first.
@@ -211,48 +209,6 @@ impl Name {
 fn hex(high: u8, low: u8) -> Option<u8> {
     let value = |digit: u8| char::from(digit).to_digit(16);
     u8::try_from(value(high)? * 16 + value(low)?).ok()
-}
-
-/// Which objects are fetched.
-#[derive(Clone, Copy)]
-pub(crate) struct Wanted {
-    /// Those whose key it answers true for; the others come without a body.
-    pub(crate) key: fn(&str) -> bool,
-    /// One that is longer than so many bytes stops the check.
-    pub(crate) longest: u64,
-}
-
-/// Fetches the objects below `prefix`, by key, of one key the oldest first.
-pub(crate) async fn read_versions(
-    settings: &aws_config::SdkConfig,
-    bucket: &str,
-    prefix: &str,
-    wanted: Wanted,
-) -> Result<Vec<ObjectVersion>, CheckError> {
-    let client = client(settings);
-    let mut objects = Vec::new();
-    let mut pages = Pages::of(&client, bucket, prefix, usize::MAX);
-    while let Some(page) = pages.next().await? {
-        for version in page.versions {
-            let body = if (wanted.key)(&version.key) {
-                read_body(
-                    &client,
-                    bucket,
-                    &version.key,
-                    &version.version_id,
-                    wanted.longest,
-                )
-                .await?
-                .map_err(|why| wrong(&version.key, &why))?
-            } else {
-                String::new()
-            };
-            objects.push(version.object(body));
-        }
-    }
-    objects.reverse();
-    objects.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(objects)
 }
 
 /// What the service says of one object that nobody, or not everybody, can read: it is gone, archived, or encrypted with

@@ -3,6 +3,7 @@
 pub(crate) mod bucket;
 pub(crate) mod folder;
 pub(crate) mod logs;
+pub(crate) mod rolls;
 pub(crate) mod table;
 
 use crate::error::CheckError;

@@ -64,6 +64,44 @@ async fn a_valid_chain_with_another_end_than_the_rolls_name_is_a_contradiction()
     }
 }
 
+/// A control that is taken over can add to the rolls and change none.
+#[tokio::test]
+async fn whatever_is_added_to_the_rolls_takes_nothing_from_what_they_said() {
+    let Some(account) = Account::new("added").await else {
+        return;
+    };
+    account.put_lines(GROUP).await;
+    account.put_anchors(&account.bucket, ROLE).await;
+    let own = roll(head());
+    let key = format!("rolls/{}", own.object_name());
+    account.put(&account.bucket, &key, &own.to_json()).await;
+    account.next_second().await;
+    account.put(&account.bucket, &key, "later").await;
+    for name in ["roll-00000000000000000002.json", "zzz"] {
+        let key = format!("rolls/{name}");
+        account.put(&account.bucket, &key, "x").await;
+    }
+    let from = format!("s3://{}", account.bucket);
+    let (code, report, text) = account.verify(&["--rolls", &from]);
+    assert_eq!((code, &report["verdict"]), (0, &"VALID".into()), "{text}");
+    assert_eq!(report["rolls"]["outcome"], "CLOSED");
+    assert!(text.contains("roll 2 contradicts"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ROLLS.jsonl");
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["rolls", "--from", &from, "--out", file][..],
+        &["rolls", "--from", file],
+    ] {
+        let output = account.run(arguments);
+        let text = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for word in ["CONTRADICTED", "(roll-form)", "1 later version", "zzz"] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+}
+
 /// Who edits the ledger sets a request that is over back to one that goes on, so that no roll names its end.
 #[tokio::test]
 async fn a_chain_that_was_sealed_before_the_last_roll_and_has_no_end_in_one_is_a_contradiction() {
