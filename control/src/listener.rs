@@ -21,13 +21,16 @@ use tokio_util::task::TaskTracker;
 pub const CONNECTIONS: usize = 1024;
 /// Connections of one source at once, unless settings say otherwise.
 pub const PER_SOURCE: usize = 128;
+/// An IPv6 network of 48 bits, of which each network of 64 bits is a source, has so many times what one source has.
+pub const SOURCES_PER_NETWORK: usize = 2;
 
 /// What a listener bears.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Connections at once; one more waits until another ends.
     pub connections: usize,
-    /// Connections of one source at once; one more is closed. A source is an IPv4 address, or an IPv6 network of 64 bits.
+    /// Connections of one source at once; one more is closed. A source is an IPv4 address, or an IPv6 network of 64 bits;
+    /// an IPv6 network of 48 bits has [`SOURCES_PER_NETWORK`] times as many, of all its sources together.
     pub per_source: usize,
     /// Longest time for a request's head, and between two requests of one connection. Agents speak every few seconds.
     pub head: Duration,
@@ -49,9 +52,12 @@ pub async fn in_time(limit: Duration, request: Request, next: middleware::Next) 
     answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
-/// Connections by source.
+/// What connections are counted by: an address or a network, and how many of its bits are told apart.
+type Key = (IpAddr, u32);
+
+/// Connections by source, and by the network that an IPv6 source lies in.
 #[derive(Clone, Default)]
-struct Sources(Arc<Mutex<HashMap<IpAddr, Source>>>);
+struct Sources(Arc<Mutex<HashMap<Key, Source>>>);
 
 #[derive(Default)]
 struct Source {
@@ -60,42 +66,57 @@ struct Source {
     told: bool,
 }
 
-/// A connection that counts for its source until it is dropped.
-struct Seat(Sources, IpAddr);
+/// A connection that counts for its source, and that source's network, until it is dropped.
+struct Seat(Sources, Vec<Key>);
 
 impl Sources {
     fn sit(&self, address: IpAddr, most: usize) -> Option<Seat> {
-        let address = source(address);
+        let counted = counted(address, most);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = all.entry(address).or_default();
-        if held.open >= most {
+        for (key, most) in &counted {
+            let Some(held) = all.get_mut(key).filter(|held| held.open >= *most) else {
+                continue;
+            };
             if !std::mem::replace(&mut held.told, true) {
-                tracing::warn!(source = %address, most, "a source has as many connections as it may; more are closed");
+                tracing::warn!(source = %key.0, bits = key.1, most, "a source has as many connections as it may; more are closed");
             }
             return None;
         }
-        held.open += 1;
-        Some(Seat(self.clone(), address))
+        let keys: Vec<Key> = counted.into_iter().map(|(key, _)| key).collect();
+        for key in &keys {
+            all.entry(*key).or_default().open += 1;
+        }
+        Some(Seat(self.clone(), keys))
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = all.get_mut(&self.1) {
-            held.open = held.open.saturating_sub(1);
-            if held.open == 0 {
-                all.remove(&self.1);
+        for key in &self.1 {
+            if let Some(held) = all.get_mut(key) {
+                held.open = held.open.saturating_sub(1);
+                if held.open == 0 {
+                    all.remove(key);
+                }
             }
         }
     }
 }
 
-/// What counts as one source: whoever has one IPv6 address has 2^64 of them.
-fn source(address: IpAddr) -> IpAddr {
+/// What a connection from this address counts for, and how many each may have. Whoever has one IPv6 address has 2^64 of
+/// them, and an ordinary line has up to 65,536 networks of that size (RFC 6177).
+fn counted(address: IpAddr, most: usize) -> Vec<(Key, usize)> {
+    let network = |v6: Ipv6Addr, bits: u32| -> Key {
+        let mask = u128::MAX << (128 - bits);
+        (Ipv6Addr::from_bits(v6.to_bits() & mask).into(), bits)
+    };
     match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        v4 => v4,
+        IpAddr::V6(v6) => vec![
+            (network(v6, 64), most),
+            (network(v6, 48), most.saturating_mul(SOURCES_PER_NETWORK)),
+        ],
+        v4 => vec![((v4, 32), most)],
     }
 }
 
@@ -286,11 +307,44 @@ mod tests {
 
     #[test]
     fn a_source_is_an_address_or_a_network_and_a_mapped_one_is_what_it_maps() {
-        let of = |text: &str| source(text.parse().unwrap()).to_string();
-        assert_eq!(of("10.0.0.7"), "10.0.0.7");
-        assert_eq!(of("::ffff:10.0.0.7"), "10.0.0.7");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
+        let of = |text: &str| {
+            let counted = counted(text.parse().unwrap(), 128).into_iter();
+            let texts = counted.map(|((address, bits), most)| format!("{address}/{bits} {most}"));
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(of("10.0.0.7"), ["10.0.0.7/32 128"]);
+        assert_eq!(of("::ffff:10.0.0.7"), ["10.0.0.7/32 128"]);
+        let network = ["2001:db8:1:2::/64 128", "2001:db8:1::/48 256"];
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), network);
+        assert_eq!(of("2001:db8:1:2:ffff::1"), network);
+    }
+
+    #[test]
+    fn whoever_has_many_ipv6_networks_has_a_quarter_of_the_places_and_leaves_the_rest() {
+        let sources = Sources::default();
+        let sit = |third: u16, fourth: u16, host: u16| {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, third, fourth, 0, 0, 0, host);
+            sources.sit(address.into(), PER_SOURCE)
+        };
+        // Every network of an ordinary /56, one address after the other.
+        let mut held: Vec<Seat> = Vec::new();
+        for host in 0..CONNECTIONS {
+            let host = u16::try_from(host).unwrap();
+            held.extend((0..256).filter_map(|fourth| sit(1, 0x4200 + fourth, host)));
+        }
+        assert_eq!(held.len(), CONNECTIONS / 4);
+        // One network alone has what a source has, and is not charged for what it did not get.
+        let one: Vec<Seat> = (0..500).filter_map(|host| sit(2, 7, host)).collect();
+        assert_eq!(one.len(), PER_SOURCE);
+        let rest: Vec<Seat> = (0..500).filter_map(|host| sit(2, 8, host)).collect();
+        assert_eq!(rest.len(), PER_SOURCE);
+        assert!(sit(2, 9, 0).is_none());
+        assert!(sit(3, 0, 0).is_some());
+        held.truncate(CONNECTIONS / 4 - 1);
+        let again = sit(1, 0x4200, 9);
+        assert!(again.is_some() && sit(1, 0x4200, 10).is_none());
+        drop((held, one, rest, again));
+        assert!(sources.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

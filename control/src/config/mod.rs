@@ -56,7 +56,7 @@ pub struct Listen {
     /// Base URL under which bastions reach the bastion API; goes into the boot document.
     pub public_url: String,
     /// Connections to the bastion API that one source may have at once, of 1,024 in all; 128. A source is an IPv4 address or
-    /// an IPv6 /64. Behind a load balancer or a NAT everybody has its address: 1024 is no bound, and the bound belongs there.
+    /// an IPv6 /64; an IPv6 /48 may have twice as many. Behind a load balancer or a NAT everybody has its address: 1024 is no bound, and the bound belongs there.
     #[serde(default = "per_source")]
     pub bastions_per_source: usize,
     /// The same of the Slack endpoint; 128.
