@@ -1,13 +1,16 @@
 //! What an approval is good for, and what follows when a request is not what was asked or approved.
 //!
 //! Every effect that rests on an approval takes an [`Approved`], which [`approved`] alone makes, of the very copy of the
-//! item that the effect uses. Trusts the seals ([`crate::seal`]) and nothing else that stands in the ledger.
+//! item that the effect uses; every effect of a try (its instance, handoff, ticket, password) takes a [`Try`], which
+//! [`tried`] alone makes. Trusts the seals ([`crate::seal`]) and nothing else that stands in the ledger.
 
 use crate::clock::after;
 use crate::launcher::{Progress, failure};
 use crate::ledger::item::{Item, PostKind};
 use crate::ledger::transitions as to;
+use crate::seal::begun;
 use crate::service::{Service, StepError};
+use jiff::Timestamp;
 use powerpole_protocol::ledger::State;
 use std::ops::Deref;
 
@@ -19,7 +22,8 @@ const SLACK_S: u64 = 3600;
 /// What the failure says; [`Doubt::text`] stands before it.
 const MESSAGE: &str = "The ledger does not say what control wrote.";
 
-/// A request that is, to the letter, what somebody approved through control, not too long ago.
+/// A request that is, to the letter, what somebody approved through control, not too long before a try of it began or may
+/// begin.
 #[derive(Debug, Clone, Copy)]
 pub struct Approved<'a>(&'a Item);
 
@@ -27,6 +31,42 @@ impl Deref for Approved<'_> {
     type Target = Item;
     fn deref(&self) -> &Item {
         self.0
+    }
+}
+
+/// A try of an approved request, to the letter what control began.
+#[derive(Debug, Clone, Copy)]
+pub struct Try<'a> {
+    item: Approved<'a>,
+    handoff: &'a str,
+    image: &'a str,
+    at: Timestamp,
+}
+
+impl<'a> Try<'a> {
+    /// Its handoff's name.
+    #[must_use]
+    pub fn handoff(&self) -> &'a str {
+        self.handoff
+    }
+
+    /// Its image.
+    #[must_use]
+    pub fn image(&self) -> &'a str {
+        self.image
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl<'a> Deref for Try<'a> {
+    type Target = Approved<'a>;
+    fn deref(&self) -> &Approved<'a> {
+        &self.item
     }
 }
 
@@ -39,6 +79,12 @@ pub enum Doubt {
     Approval,
     /// Its approval is too old to build on.
     Stale,
+    /// Its try is not one that control began.
+    Try,
+    /// A later try of it, or the same one before, has had an instance.
+    SetBack,
+    /// Its bastion is not the one that redeemed the handoff.
+    Bastion,
     /// Its instance is not the one that control launched for this try.
     Instance,
     /// Its direct message does not go to the operator.
@@ -46,10 +92,13 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Asked,
         Self::Approval,
         Self::Stale,
+        Self::Try,
+        Self::SetBack,
+        Self::Bastion,
         Self::Instance,
         Self::Message,
     ];
@@ -61,6 +110,9 @@ impl Doubt {
             Self::Asked => "request_altered",
             Self::Approval => "approval_altered",
             Self::Stale => "approval_stale",
+            Self::Try => "try_altered",
+            Self::SetBack => "request_set_back",
+            Self::Bastion => "bastion_altered",
             Self::Instance => "instance_altered",
             Self::Message => "dm_altered",
         }
@@ -85,6 +137,15 @@ impl Doubt {
             Self::Stale => {
                 "The approval is too old to build on: control was down for long, or somebody has set the request back in the ledger. Security was alarmed."
             }
+            Self::Try => {
+                "The ledger does not name the bastion that control began to build: its image, handoff, attempt or time was written there by somebody else, or by a control of another version. So nothing is built on it. Security was alarmed."
+            }
+            Self::SetBack => {
+                "Somebody has set the request back in the ledger: EC2 knows an instance of it that cannot be there yet. So nothing is built on it. Security was alarmed."
+            }
+            Self::Bastion => {
+                "The ledger names another bastion, or another key of it, than the one that took the handoff, so no password was sent. Security was alarmed."
+            }
             Self::Instance => {
                 "The ledger names an instance that was not launched for this request, so it gets nothing. Security was alarmed."
             }
@@ -102,43 +163,105 @@ impl Doubt {
 /// When it is not. A request that runs or is over passes: nothing is built on it any more.
 pub fn check(service: &Service, item: &Item) -> Result<(), Doubt> {
     let seals = &service.keys.seals;
-    let (holds, doubt) = match item.state {
-        State::Requested => (seals.holds_asked(item), Doubt::Asked),
-        State::Approved | State::Launching | State::Booting => {
-            (seals.holds_approved(item), Doubt::Approval)
-        }
-        State::Ready | State::Denied | State::Lapsed | State::Closed | State::Failed => {
-            (true, Doubt::Approval)
-        }
-    };
-    if holds { Ok(()) } else { Err(doubt) }
+    match item.state {
+        State::Requested if !seals.holds_asked(item) => Err(Doubt::Asked),
+        State::Approved if !seals.holds_approved(item) => Err(Doubt::Approval),
+        State::Launching | State::Booting => built(service, item),
+        State::Requested | State::Approved => Ok(()),
+        State::Ready | State::Denied | State::Lapsed | State::Closed | State::Failed => Ok(()),
+    }
 }
 
-/// The item as one on which a launch may rest.
+/// Whether a running window is the one that control opened. Nothing follows but an alarm: its bastion has its grant and
+/// asks the ledger for nothing.
 ///
 /// # Errors
-/// When its approval's seal does not hold or it is too old, its try is beyond the last that there may be, or its try's
-/// time lies ahead. So an approval that was used up cannot be used again later by setting the request back.
-pub fn approved<'a>(service: &Service, item: &'a Item) -> Result<Approved<'a>, Doubt> {
-    let times = &service.config.times;
-    let now = service.clock.now();
-    if !service.keys.seals.holds_approved(item)
-        || item.attempt.0 > times.max_attempts
-        || item.launched_at.is_some_and(|at| at > after(now, SKEW_S))
-    {
-        return Err(Doubt::Approval);
+/// When it is not.
+pub fn check_running(service: &Service, item: &Item) -> Result<(), Doubt> {
+    built(service, item)?;
+    if service.keys.seals.holds_bastion(item) {
+        Ok(())
+    } else {
+        Err(Doubt::Bastion)
     }
-    let due = item
+}
+
+fn built(service: &Service, item: &Item) -> Result<(), Doubt> {
+    let seals = &service.keys.seals;
+    if !seals.holds_approved(item) {
+        Err(Doubt::Approval)
+    } else if !seals.holds_try(item) {
+        Err(Doubt::Try)
+    } else {
+        Ok(())
+    }
+}
+
+/// The item as one on which a try may begin.
+///
+/// # Errors
+/// When its approval's seal does not hold or it is too old, or as [`tried`] when a try has begun. So an approval that was
+/// used up cannot be used again later by setting the request back.
+pub fn approved<'a>(service: &Service, item: &'a Item) -> Result<Approved<'a>, Doubt> {
+    sealed(service, item)?;
+    let times = &service.config.times;
+    let from = item
         .approved_at
         .max(item.start_at)
         .unwrap_or(item.requested_at);
     let tries = times
         .attempt_timeout_s
         .saturating_mul(times.max_attempts.into());
-    if now > after(due, tries.saturating_add(SLACK_S)) {
+    if service.clock.now() > after(from, tries.saturating_add(SLACK_S)) {
         return Err(Doubt::Stale);
     }
     Ok(Approved(item))
+}
+
+/// The item as a try that may have effects.
+///
+/// # Errors
+/// When its approval's seal does not hold, or it names no try that control began: one without a seal that holds, beyond the
+/// last that there may be, that lies ahead, or that began before the wanted start. [`StepError::Over`] when its time is over,
+/// so that an older try that was put back does nothing.
+pub fn tried<'a>(service: &Service, item: &'a Item) -> Result<Try<'a>, StepError> {
+    sealed(service, item).map_err(StepError::Doubt)?;
+    let begun = begun(item).ok_or(StepError::Doubt(Doubt::Try))?;
+    // Its time is sealed, and it began while the approval was good.
+    if service.clock.now() >= after(begun.at, service.config.times.attempt_timeout_s) {
+        return Err(StepError::Over);
+    }
+    Ok(Try {
+        item: Approved(item),
+        handoff: begun.handoff,
+        image: begun.image,
+        at: begun.at,
+    })
+}
+
+fn sealed(service: &Service, item: &Item) -> Result<(), Doubt> {
+    let (seals, times) = (&service.keys.seals, &service.config.times);
+    if !seals.holds_approved(item) {
+        return Err(Doubt::Approval);
+    }
+    if item.attempt.0 == 0 {
+        return Ok(());
+    }
+    // Both times are under seals: no clock of a replica decides whether the try began too early.
+    let early = |at| !due(item, at, times.launch_ahead_s);
+    let ahead = |at| at > after(service.clock.now(), SKEW_S);
+    let wrong = item.launched_at.is_none_or(|at| early(at) || ahead(at));
+    if wrong || !seals.holds_try(item) || item.attempt.0 > times.max_attempts {
+        return Err(Doubt::Try);
+    }
+    Ok(())
+}
+
+/// Whether a launch may begin at this time: at the wanted start, or so many seconds before it.
+#[must_use]
+pub fn due(item: &Item, at: Timestamp, ahead_s: u64) -> bool {
+    item.start_at
+        .is_none_or(|start| after(at, ahead_s) >= start)
 }
 
 /// Alarms, and fails the request, so that nothing is built on it and what was built is cleared away.
@@ -150,7 +273,7 @@ pub async fn distrust(service: &Service, item: &Item, doubt: Doubt) -> Result<Pr
     let failure = failure("ledger", doubt.code(), MESSAGE, false);
     let step = match item.state {
         State::Requested | State::Approved => to::refuse_launch(item.state, &failure),
-        State::Launching | State::Booting => to::mark_failed(item.attempt, &failure),
+        State::Launching | State::Booting => to::condemn(item.attempt, &failure),
         State::Ready | State::Denied | State::Lapsed | State::Closed | State::Failed => {
             return Ok(Progress::Stayed);
         }

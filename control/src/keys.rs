@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! token = HMAC-SHA256(derivation key, purpose ‖ 00 ‖ request ‖ 00 ‖ attempt)
-//! purpose = "powerpole/v1/boot-token" | "powerpole/v1/handoff-token" | "powerpole/v1/ticket-nonce" | "powerpole/v1/put-token"
+//! purpose = "powerpole/v1/" and one of boot-token, handoff-token, handoff-name, ticket-nonce, put-token, client-token
 //! ```
 //! The key of the ledger's seals ([`crate::seal`]) is derived in the same way, without request and attempt.
 
@@ -108,6 +108,14 @@ impl Derivation {
     #[must_use]
     pub fn handoff_token(&self, request: &RequestId, attempt: Attempt) -> Token {
         Token::from_random(self.derive("powerpole/v1/handoff-token", request, attempt))
+    }
+
+    /// The handoff's name, which nobody can tell before it is there. It ends with 32 hexadecimal digits.
+    #[must_use]
+    pub fn handoff_name(&self, request: &RequestId, attempt: Attempt) -> String {
+        let bytes = self.derive("powerpole/v1/handoff-name", request, attempt);
+        let name = data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or(&bytes));
+        format!("powerpole/handoff/{name}")
     }
 
     /// The ticket's nonce: 32 hexadecimal digits.
@@ -378,5 +386,9 @@ mod tests {
             4
         );
         assert_eq!(derivation.ticket_nonce(&request, Attempt(1)).len(), 32);
+        let name = |attempt| derivation.handoff_name(&request, Attempt(attempt));
+        assert_eq!(name(1), name(1));
+        assert_ne!(name(1), name(2));
+        assert_eq!(name(1).len(), "powerpole/handoff/".len() + 32);
     }
 }

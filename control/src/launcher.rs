@@ -1,31 +1,28 @@
 //! Launches a grant's bastion, one step at a time, each idempotent and written down before the next.
 //!
-//! 1. the try, a random handoff name and the tokens' digests go into the ledger (`APPROVED → LAUNCHING`);
-//! 2. the image is fixed in the ledger, so that a repetition launches the same one;
-//! 3. the instance is launched under a client token of its own (request, attempt and a MAC) and its id written
+//! 1. the try, its handoff's name, the image that the parameter names now, and a seal over all of it go into the ledger
+//!    (`APPROVED → LAUNCHING`), in one write: a repetition launches the same image, and a crash leaves the whole try or none;
+//! 2. the instance is launched under a client token of its own (request, attempt and a MAC) and its id written
 //!    down;
-//! 4. the handoff is written, for that instance alone, with a ticket for its private address.
+//! 3. the handoff is written, for that instance alone, with a ticket for its private address.
 //!
-//! A crash before 3's record leaves an instance that waits for its handoff: the repetition finds it by its
-//! client token, and by nothing that others may set. A crash before 4's record repeats the same value under the same name; an
+//! Before 2 and 3 the seal is checked, EC2 is asked what the request has already, and Slack whether the operator's right
+//! still holds. A crash before 2's record leaves an instance that waits for its handoff: the repetition finds it by its
+//! client token, and by nothing that others may set. A crash before 3's record repeats the same value under the same name; an
 //! agent that had it already has said `hello`, and what is left over is deleted when the request ends.
 
-use crate::approval::{Approved, Doubt, approved, distrust};
-use crate::aws::cloud::{CloudError, Launch};
-use crate::clock::after;
-use crate::keys::random;
+mod documents;
+
+use crate::approval::{Approved, Doubt, Try, approved, distrust, due, tried};
+use crate::aws::cloud::{CloudError, InstanceState, Launch};
+use crate::instances::{self, Launched};
 use crate::ledger::item::{Failure, Item};
 use crate::ledger::transitions::{self as to, NewAttempt};
 use crate::policy::{Permission, may_launch};
+use crate::seal::Begun;
 use crate::service::{Service, StepError};
-use crate::tickets;
-use jiff::Timestamp;
-use powerpole_protocol::boot::{BootDocument, ControlEndpoint, USER_DATA_LIMIT};
-use powerpole_protocol::envelope::key_text;
-use powerpole_protocol::handoff::{BastionTimes, DatabaseAccess, EvidencePlaces, Grant, Handoff};
 use powerpole_protocol::id::{Attempt, InstanceId};
-use powerpole_protocol::secret::Secret;
-use powerpole_protocol::ticket::Ticket;
+use powerpole_protocol::ledger::State;
 
 /// Whether the ledger has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,65 +33,63 @@ pub enum Progress {
     Stayed,
 }
 
-/// Begins the first try of an approved request, if it is what was approved and the operator's right still holds.
+/// Begins the first try of an approved request, if it is what was approved and the operator's right still holds. What AWS,
+/// the policy or a seal forbids fails the request.
 ///
 /// # Errors
-/// When the ledger or Slack does not answer: without an answer nothing is launched.
+/// When a part of ours does not answer, or the start has not come: nothing is launched.
 pub async fn begin_first(service: &Service, item: &Item) -> Result<Progress, StepError> {
-    let item = match approved(service, item) {
-        Ok(item) => item,
-        Err(doubt) => return distrust(service, item, doubt).await,
+    let begun = async {
+        let approved = approved(service, item).map_err(StepError::Doubt)?;
+        permitted(service, item).await?;
+        begin(service, approved, Attempt::FIRST).await
     };
-    let person = service.chat.person(&item.operator_slack).await?;
-    let open = service.ledger.open().await?;
-    let others: Vec<Item> = open
-        .into_iter()
-        .filter(|other| other.request != item.request)
-        .collect();
-    match may_launch(
-        &service.config,
-        &item,
-        person.as_ref().map(|p| &p.email),
-        &others,
-    ) {
-        Permission::Granted => begin(service, item, Attempt::FIRST).await,
-        Permission::Refused(why) => {
-            tracing::warn!(request = %item.request, code = why.code(), "refused a launch that had been approved");
-            let failure = failure("policy", why.code(), why.text(), false);
-            moved(
-                service
-                    .apply(&item.request, to::refuse_launch(item.state, &failure))
-                    .await?,
-            )
-        }
+    match begun.await {
+        Ok(progress) => Ok(progress),
+        Err(error) => forbid(service, item, error).await,
     }
 }
 
 /// Begins a try.
 ///
 /// # Errors
-/// When the ledger does not answer or there is no randomness.
+/// When the start has not come, EC2 knows of this try or a later one already, AWS or the ledger does not answer or
+/// refuses.
 pub async fn begin(
     service: &Service,
     item: Approved<'_>,
     attempt: Attempt,
 ) -> Result<Progress, StepError> {
+    let now = service.clock.now();
+    if !due(&item, now, service.config.times.launch_ahead_s) {
+        return Err(StepError::Early);
+    }
+    let launched = instances::all(service, &item).await?;
+    if launched.iter().any(|one| one.attempt >= attempt) {
+        return Err(StepError::Doubt(Doubt::SetBack));
+    }
+    let image = service
+        .cloud
+        .image(&service.config.bastion.image_parameter)
+        .await?;
     let derivation = &service.keys.derivation;
-    let new = NewAttempt {
+    let begun = Begun {
         attempt,
-        handoff: format!(
-            "powerpole/handoff/{}",
-            data_encoding::HEXLOWER.encode(&random::<16>()?)
-        ),
+        handoff: &derivation.handoff_name(&item.request, attempt),
+        image: &image,
+        at: now,
+    };
+    let new = NewAttempt {
+        begun,
+        seal: service.keys.seals.tried(&item, begun),
         boot_token: derivation.boot_token(&item.request, attempt).digest(),
         handoff_token: derivation.handoff_token(&item.request, attempt).digest(),
         log_group: service.config.evidence.log_group.clone(),
         anchor_bucket: service.config.evidence.anchor_bucket.clone(),
     };
-    let now = service.clock.now();
     moved(
         service
-            .apply(&item.request, to::begin_attempt(&item, &new, now))
+            .apply(&item.request, to::begin_attempt(&item, &new))
             .await?,
     )
 }
@@ -102,142 +97,135 @@ pub async fn begin(
 /// Does what is left of a try's launch. Only one replica does at a time.
 ///
 /// # Errors
-/// When AWS or the ledger gives no usable answer: the next pass repeats. A refusal of AWS is no error here
-/// but a failed try.
+/// When AWS, Slack or the ledger gives no usable answer: the next pass repeats. A refusal is no error here but a
+/// failed try.
 pub async fn proceed(service: &Service, item: &Item) -> Result<Progress, StepError> {
-    let attempt = item.attempt;
-    let claim = to::claim_launch(attempt, service.clock.now());
+    let claim = to::claim_launch(item.attempt, service.clock.now());
     let Some(item) = service.apply(&item.request, claim).await? else {
         return Ok(Progress::Stayed);
     };
-    let launched = match approved(service, &item) {
-        Ok(approved) => launch(service, approved).await,
-        Err(doubt) => Err(StepError::Doubt(doubt)),
+    let launched = async { launch(service, tried(service, &item)?).await };
+    let error = match launched.await {
+        Ok(()) => return Ok(Progress::Moved),
+        Err(error) => error,
     };
-    match launched {
-        Ok(()) => Ok(Progress::Moved),
-        Err(StepError::Doubt(doubt)) => distrust(service, &item, doubt).await,
-        Err(StepError::Cloud(
-            error @ (CloudError::Capacity { .. } | CloudError::Refused { .. }),
-        )) => {
+    let forbidden = forbid(service, &item, error).await;
+    if forbidden.is_err() {
+        // Given back so that the repetition need not wait; if this fails too, the claim runs out.
+        let _ = service
+            .apply(&item.request, to::release_launch(item.attempt))
+            .await;
+    }
+    forbidden
+}
+
+/// What follows when a launch does not go on: what AWS, the policy or a seal forbids fails the request or its try; anything
+/// else is given back, to be repeated.
+async fn forbid(service: &Service, item: &Item, error: StepError) -> Result<Progress, StepError> {
+    let failure = match error {
+        StepError::Doubt(doubt) => return distrust(service, item, doubt).await,
+        StepError::Refused(why) => {
+            tracing::warn!(request = %item.request, code = why.code(), "refused a launch that had been approved");
+            failure("policy", why.code(), why.text(), false)
+        }
+        StepError::Cloud(error @ (CloudError::Capacity { .. } | CloudError::Refused { .. })) => {
             let retry = matches!(error, CloudError::Capacity { .. });
-            tracing::error!(request = %item.request, attempt = attempt.0, code = error.code(), error = %error, "a launch failed");
-            let failure = failure("launch", error.code(), &error.to_string(), retry);
-            moved(
-                service
-                    .apply(&item.request, to::mark_failed(attempt, &failure))
-                    .await?,
-            )
+            tracing::error!(request = %item.request, attempt = item.attempt.0, code = error.code(), error = %error, "a launch failed");
+            failure("launch", error.code(), &error.to_string(), retry)
         }
-        Err(error) => {
-            // Given back so that the repetition need not wait; if this fails too, the claim runs out.
-            let _ = service
-                .apply(&item.request, to::release_launch(attempt))
-                .await;
-            Err(error)
-        }
+        error => return Err(error),
+    };
+    let step = match item.state {
+        State::Approved => to::refuse_launch(item.state, &failure),
+        _ => to::mark_failed(item.attempt, &failure),
+    };
+    moved(service.apply(&item.request, step).await?)
+}
+
+/// Whether the operator's right to this launch still holds.
+async fn permitted(service: &Service, item: &Item) -> Result<(), StepError> {
+    let person = service.chat.person(&item.operator_slack).await?;
+    let open = service.ledger.open().await?;
+    let others: Vec<Item> = open
+        .into_iter()
+        .filter(|other| other.request != item.request)
+        .collect();
+    let email = person.as_ref().map(|p| &p.email);
+    match may_launch(&service.config, item, email, &others) {
+        Permission::Granted => Ok(()),
+        Permission::Refused(why) => Err(StepError::Refused(why)),
     }
 }
 
-async fn launch(service: &Service, item: Approved<'_>) -> Result<(), StepError> {
-    let image = match &item.image {
-        Some(image) => image.clone(),
-        None => {
-            let image = service
-                .cloud
-                .image(&service.config.bastion.image_parameter)
-                .await?;
-            if service
-                .apply(&item.request, to::fix_image(item.attempt, &image))
-                .await?
-                .is_none()
-            {
-                // Somebody fixed one, or the try is over: the next pass sees which.
-                return Ok(());
-            }
-            image
-        }
-    };
-    let derivation = &service.keys.derivation;
-    let token = derivation.client_token(&item.request, item.attempt);
-    let instance = match &item.instance {
-        Some(instance) if item.handoff_at.is_none() => {
-            own(service, &token, instance).await?;
-            instance.clone()
-        }
-        Some(instance) => instance.clone(),
-        None => {
-            let instance = match service.cloud.find(&token).await? {
-                Some(found) => found,
-                None => run(service, item, &image, &token).await?,
-            };
-            tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image, "launched");
-            if service
-                .apply(&item.request, to::record_instance(&item, &instance))
-                .await?
-                .is_none()
-            {
-                return Ok(());
-            }
-            instance
-        }
+async fn launch(service: &Service, item: Try<'_>) -> Result<(), StepError> {
+    permitted(service, &item).await?;
+    let Some(instance) = instance(service, item).await? else {
+        // Somebody wrote another, or the try is over: the next pass sees which.
+        return Ok(());
     };
     if item.handoff_at.is_none() {
-        let name = item
-            .handoff
-            .as_deref()
-            .ok_or(StepError::Document("handoff without a name"))?;
-        let secret = handoff(service, item, &instance)
-            .await?
-            .to_secret()
-            .map_err(|_| StepError::Document("handoff"))?;
-        let put_token = service
-            .keys
-            .derivation
-            .put_token(&item.request, item.attempt);
+        let value = documents::handoff(service, item, &instance).await?;
+        let derivation = &service.keys.derivation;
+        let put_token = derivation.put_token(&item.request, item.attempt);
         let reader = (service.config.bastion.role_id.as_str(), &instance);
         service
             .cloud
-            .put_handoff(name, &secret, &put_token, reader)
+            .put_handoff(item.handoff(), &value, &put_token, reader)
             .await?;
-        let _ = service
-            .apply(
-                &item.request,
-                to::handoff_written(item.attempt, service.clock.now()),
-            )
-            .await?;
+        let written = to::handoff_written(item.attempt, service.clock.now());
+        let _ = service.apply(&item.request, written).await?;
     }
     Ok(())
 }
 
-/// An instance that the ledger names gets a handoff only if EC2 says that this try's client token launched it.
-async fn own(service: &Service, token: &str, instance: &InstanceId) -> Result<(), StepError> {
-    match service.cloud.find(token).await? {
-        Some(found) if found == *instance => Ok(()),
-        Some(_) => Err(StepError::Doubt(Doubt::Instance)),
-        // EC2 may not know it yet, or not any more: asked again until the try's time is over.
-        None => Err(StepError::Cloud(CloudError::Unavailable {
-            operation: "DescribeInstances",
-            detail: format!("{instance} is not known by this try's client token"),
-        })),
+/// The one living instance of this try, launched now if EC2 knows none and the ledger names none; none when the ledger
+/// does not take it.
+async fn instance(service: &Service, item: Try<'_>) -> Result<Option<InstanceId>, StepError> {
+    let all = instances::all(service, &item).await?;
+    if all.iter().any(|one| one.attempt > item.attempt) {
+        return Err(StepError::Doubt(Doubt::SetBack));
     }
+    let (own, earlier): (Vec<Launched>, Vec<Launched>) =
+        all.into_iter().partition(|one| one.attempt == item.attempt);
+    // Ended when their try failed, if EC2 showed them by then.
+    instances::end(service, &earlier).await?;
+    let instance = match (own.into_iter().next(), &item.instance) {
+        (Some(own), Some(named)) if own.instance != *named => {
+            return Err(StepError::Doubt(Doubt::Instance));
+        }
+        (Some(own), _) if own.state != InstanceState::Alive => {
+            return Err(not_there("the instance has ended"));
+        }
+        (Some(own), Some(_)) => return Ok(Some(own.instance)),
+        // EC2 may not know it yet, or not any more: asked again until the try's time is over.
+        (None, Some(_)) => return Err(not_there("the instance is not known by its client token")),
+        (Some(own), None) => own.instance,
+        (None, None) => run(service, item).await?,
+    };
+    tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image = item.image(), "launched");
+    let written = to::record_instance(&item, &instance);
+    let written = service.apply(&item.request, written).await?;
+    Ok(written.map(|_| instance))
 }
 
-async fn run(
-    service: &Service,
-    item: Approved<'_>,
-    image: &str,
-    client_token: &str,
-) -> Result<InstanceId, StepError> {
+fn not_there(detail: &str) -> StepError {
+    StepError::Cloud(CloudError::Unavailable {
+        operation: "DescribeInstances",
+        detail: detail.to_owned(),
+    })
+}
+
+async fn run(service: &Service, item: Try<'_>) -> Result<InstanceId, StepError> {
     let bastion = &service.config.bastion;
     let turn = usize::try_from(item.attempt.0.saturating_sub(1)).unwrap_or(0)
         % bastion.subnets.len().max(1);
-    let user_data = user_data(service, &item)?;
+    let user_data = documents::user_data(service, item)?;
+    let derivation = &service.keys.derivation;
     let launch = Launch {
         request: &item.request,
         attempt: item.attempt,
-        client_token,
-        image,
+        client_token: &derivation.client_token(&item.request, item.attempt),
+        image: item.image(),
         instance_type: &bastion.instance_type,
         subnet: bastion.subnets.get(turn).map_or("", String::as_str),
         security_groups: &bastion.security_groups,
@@ -246,117 +234,6 @@ async fn run(
         user_data: &user_data,
     };
     Ok(service.cloud.launch(&launch).await?)
-}
-
-fn user_data(service: &Service, item: &Item) -> Result<Secret, StepError> {
-    let document = BootDocument {
-        v: 1,
-        request: item.request.clone(),
-        attempt: item.attempt,
-        handoff: item
-            .handoff
-            .clone()
-            .ok_or(StepError::Document("boot document without a handoff"))?,
-        release: service.config.bastion.release.clone(),
-        control: ControlEndpoint {
-            url: service.config.listen.public_url.clone(),
-            signing_key: key_text(&service.keys.signing.verifying_key()),
-            sealing_key: service.keys.opening.public_text(),
-        },
-        boot_token: service
-            .keys
-            .derivation
-            .boot_token(&item.request, item.attempt),
-    };
-    let text = document
-        .to_json()
-        .map(Secret::new)
-        .map_err(|_| StepError::Document("boot document"))?;
-    if text.expose().len() > USER_DATA_LIMIT {
-        return Err(StepError::Document("boot document within 16 KiB"));
-    }
-    Ok(text)
-}
-
-async fn handoff(
-    service: &Service,
-    item: Approved<'_>,
-    instance: &InstanceId,
-) -> Result<Handoff, StepError> {
-    let lacks = StepError::Document;
-    let config = &service.config;
-    let cluster = config
-        .cluster(&item.cluster)
-        .ok_or(lacks("handoff of a cluster that is not configured"))?;
-    // Asked of EC2 every time, and not kept: a repetition after a crash signs the same ticket, or none.
-    let address = service.cloud.address(instance).await?;
-    let ticket = Ticket {
-        key_id: cluster.ticket_key_id.clone(),
-        request: item.request.clone(),
-        account: item.account.clone(),
-        level: item.level,
-        schemas: item.schemas.clone(),
-        not_after: not_after(service, &item)?,
-        nonce: service
-            .keys
-            .derivation
-            .ticket_nonce(&item.request, item.attempt),
-        mac: String::new(),
-    };
-    Ok(Handoff {
-        v: 1,
-        request: item.request.clone(),
-        attempt: item.attempt,
-        instance: instance.clone(),
-        token: service
-            .keys
-            .derivation
-            .handoff_token(&item.request, item.attempt),
-        grant: Grant {
-            operator: item.operator.clone(),
-            account: item.account.clone(),
-            principal: item.principal.clone(),
-            cluster: item.cluster.clone(),
-            level: item.level,
-            schemas: item.schemas.clone(),
-            reason: item.reason.clone(),
-            approver: item
-                .approver
-                .clone()
-                .ok_or(lacks("grant without an approver"))?,
-            approved_at: item.approved_at.ok_or(lacks("grant without an approval"))?,
-            duration_s: item.duration_s,
-        },
-        database: DatabaseAccess {
-            grantor_secret: cluster.grantor_secret.clone(),
-            session: cluster.session_of(item.level),
-        },
-        ticket: tickets::sign(service, item, ticket, address).await?,
-        evidence: EvidencePlaces {
-            log_group: config.evidence.log_group.clone(),
-            log_stream: format!("{}/{instance}", item.request),
-            anchor_bucket: config.evidence.anchor_bucket.clone(),
-        },
-        times: BastionTimes {
-            warn_before_s: config.times.warn_before_s.clone(),
-            renew_lease_s: config.times.renew_lease_s,
-            heartbeat_s: config.times.heartbeat_s,
-            freeze_after_s: config.times.freeze_after_s,
-            end_after_s: config.times.end_after_s,
-        },
-    })
-}
-
-/// The latest time that any deadline of this try can have, and a minute.
-fn not_after(service: &Service, item: &Item) -> Result<u64, StepError> {
-    let launched: Timestamp = item
-        .launched_at
-        .ok_or(StepError::Document("ticket of a try without a launch"))?;
-    let latest = after(
-        launched,
-        service.config.times.attempt_timeout_s + item.duration_s + 60,
-    );
-    u64::try_from(latest.as_second()).map_err(|_| StepError::Document("ticket before 1970"))
 }
 
 /// Says what failed.
@@ -370,7 +247,8 @@ pub fn failure(step: &str, code: &str, message: &str, retry: bool) -> Failure {
     }
 }
 
-fn moved(item: Option<Item>) -> Result<Progress, StepError> {
+/// Whether a move happened, as progress.
+pub(crate) fn moved(item: Option<Item>) -> Result<Progress, StepError> {
     Ok(if item.is_some() {
         Progress::Moved
     } else {

@@ -7,6 +7,7 @@ use powerpole_control::aws::cloud::Aws;
 use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
+use powerpole_control::furthest::Furthest;
 use powerpole_control::hardening;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::dynamodb::DynamoDb;
@@ -128,6 +129,7 @@ async fn serve(Loaded { config, keys }: Loaded) -> anyhow::Result<()> {
         cloud: Arc::new(Aws::new(&settings)),
         rolls: Arc::new(RollBucket::new(&settings, &config.evidence.anchor_bucket)),
         roll_memory: RollMemory::default(),
+        furthest: Furthest::default(),
         chat: Arc::new(SlackApi::new(
             &config.slack.api_url,
             &keys.slack_token,

@@ -1,6 +1,6 @@
-//! Seals of what was asked and of what was approved: MACs that the ledger keeps and cannot make.
+//! Seals of what was asked and approved, of each try and of its bastion: MACs that the ledger keeps and cannot make.
 //!
-//! Whoever may write the ledger could otherwise write an approval. Owns the bytes under each seal; trusts the key, which
+//! Whoever may write the ledger could otherwise write an approval, or a try of one. Owns the bytes under each seal; trusts the key, which
 //! control derives from `derivation.key`. Never: says what follows from a broken seal ([`crate::approval`] does).
 //!
 //! ```text
@@ -9,15 +9,18 @@
 //! field length u32 big-endian ‖ bytes; times and addresses as text, numbers as 8 bytes big-endian
 //! asked     "powerpole/seal/1/asked", ASKED
 //! approved  "powerpole/seal/1/approved", ASKED, approver, approver's Slack id, approved_at
+//! try       "powerpole/seal/1/try", request, the approval's seal as text, attempt, handoff, image, launched_at
+//! bastion   "powerpole/seal/1/bastion", request, the try's seal as text, instance, bastion's key as text
 //! ASKED     request, number, requested_at, operator, operator's Slack id, account, principal, cluster, level,
 //!           count of schemas, schema*, duration_s, start_at (a field of no bytes when there is none), reason
 //! ```
+//! A try's seal says nothing unless the approval's holds, and a bastion's nothing unless the try's does.
 
 use crate::keys::hmac;
 use crate::ledger::item::Item;
 use ::hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
-use powerpole_protocol::id::Email;
+use powerpole_protocol::id::{Attempt, Email, InstanceId};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -32,6 +35,19 @@ pub struct Decision<'a> {
     /// Their Slack user id.
     pub slack: &'a str,
     /// When, in whole seconds.
+    pub at: Timestamp,
+}
+
+/// What is fixed when a try begins, before anything of it exists.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun<'a> {
+    /// The try, from 1.
+    pub attempt: Attempt,
+    /// Its handoff's name.
+    pub handoff: &'a str,
+    /// Its image.
+    pub image: &'a str,
+    /// When it began, in whole seconds.
     pub at: Timestamp,
 }
 
@@ -52,6 +68,18 @@ impl SealKey {
     #[must_use]
     pub fn approved(&self, item: &Item, decision: Decision<'_>) -> String {
         spell(self.over_approved(item, decision))
+    }
+
+    /// Seals a try of this approved request.
+    #[must_use]
+    pub fn tried(&self, item: &Item, begun: Begun<'_>) -> String {
+        spell(self.over_try(item, begun))
+    }
+
+    /// Seals which instance redeemed this try's handoff, and its key.
+    #[must_use]
+    pub fn bastion(&self, item: &Item, instance: &InstanceId, key: &str) -> String {
+        spell(self.over_bastion(item, instance, key))
     }
 
     /// Whether an item says what control wrote when it was asked.
@@ -79,6 +107,25 @@ impl SealKey {
         )
     }
 
+    /// Whether an item says what control wrote when it began the current try; see [`SealKey::holds_approved`], too.
+    #[must_use]
+    pub fn holds_try(&self, item: &Item) -> bool {
+        begun(item).is_some_and(|begun| fits(self.over_try(item, begun), item.try_seal.as_deref()))
+    }
+
+    /// Whether the current try's handoff was redeemed by the instance and key that an item names; see
+    /// [`SealKey::holds_try`], too.
+    #[must_use]
+    pub fn holds_bastion(&self, item: &Item) -> bool {
+        let (Some(instance), Some(key)) = (&item.instance, &item.bastion_key) else {
+            return false;
+        };
+        fits(
+            self.over_bastion(item, instance, key),
+            item.bastion_seal.as_deref(),
+        )
+    }
+
     fn over_asked(&self, item: &Item) -> Hmac<Sha256> {
         let mut mac = hmac(&self.0);
         field(&mut mac, b"powerpole/seal/1/asked");
@@ -95,6 +142,43 @@ impl SealKey {
         field(&mut mac, decision.at.to_string().as_bytes());
         mac
     }
+
+    fn over_try(&self, item: &Item, begun: Begun<'_>) -> Hmac<Sha256> {
+        let mut mac = hmac(&self.0);
+        field(&mut mac, b"powerpole/seal/1/try");
+        field(&mut mac, item.request.as_str().as_bytes());
+        field(&mut mac, bytes(&item.approval_seal));
+        field(&mut mac, &u64::from(begun.attempt.0).to_be_bytes());
+        field(&mut mac, begun.handoff.as_bytes());
+        field(&mut mac, begun.image.as_bytes());
+        field(&mut mac, begun.at.to_string().as_bytes());
+        mac
+    }
+
+    fn over_bastion(&self, item: &Item, instance: &InstanceId, key: &str) -> Hmac<Sha256> {
+        let mut mac = hmac(&self.0);
+        field(&mut mac, b"powerpole/seal/1/bastion");
+        field(&mut mac, item.request.as_str().as_bytes());
+        field(&mut mac, bytes(&item.try_seal));
+        field(&mut mac, instance.as_str().as_bytes());
+        field(&mut mac, key.as_bytes());
+        mac
+    }
+}
+
+/// What an item says of its current try; none when it says nothing, or not all.
+#[must_use]
+pub fn begun(item: &Item) -> Option<Begun<'_>> {
+    Some(Begun {
+        attempt: Some(item.attempt).filter(|attempt| attempt.0 > 0)?,
+        handoff: item.handoff.as_deref()?,
+        image: item.image.as_deref()?,
+        at: item.launched_at?,
+    })
+}
+
+fn bytes(seal: &Option<String>) -> &[u8] {
+    seal.as_deref().unwrap_or_default().as_bytes()
 }
 
 fn asked(mac: &mut Hmac<Sha256>, item: &Item) {
@@ -162,6 +246,69 @@ pub(crate) mod tests {
             },
         ));
         item
+    }
+
+    /// A try of it, and the bastion that redeemed its handoff.
+    fn tried() -> Item {
+        let mut item = approved();
+        item.attempt = Attempt(1);
+        item.handoff = Some("powerpole/handoff/0011".into());
+        item.image = Some("ami-0123456789abcdef0".into());
+        item.launched_at = Some(now());
+        item.try_seal = begun(&item).map(|begun| key().tried(&item, begun));
+        let instance = InstanceId::parse("i-0123456789abcdef0").unwrap();
+        item.bastion_seal = Some(key().bastion(&item, &instance, "key"));
+        item.instance = Some(instance);
+        item.bastion_key = Some("key".into());
+        item
+    }
+
+    #[test]
+    fn every_fact_of_a_try_and_of_its_bastion_breaks_its_seal_when_it_changes() {
+        type Change = fn(&mut Item);
+        let of_try: [Change; 11] = [
+            |i| i.request = RequestId::from_parts(9, [9; 10]),
+            |i| i.approval_seal = i.asked_seal.clone(),
+            |i| i.approval_seal = None,
+            |i| i.attempt = Attempt(2),
+            |i| i.attempt = Attempt(0),
+            |i| i.handoff = Some("powerpole/handoff/0012".into()),
+            |i| i.handoff = None,
+            |i| i.image = Some("ami-1".into()),
+            |i| i.image = None,
+            |i| i.launched_at = Some(after(now(), 1)),
+            |i| i.launched_at = None,
+        ];
+        let of_bastion: [Change; 5] = [
+            |i| i.instance = InstanceId::parse("i-00000000000000001").ok(),
+            |i| i.instance = None,
+            |i| i.bastion_key = Some("another".into()),
+            |i| i.bastion_key = None,
+            |i| i.bastion_seal = i.try_seal.clone(),
+        ];
+        let good = tried();
+        assert!(key().holds_approved(&good) && key().holds_try(&good));
+        assert!(key().holds_bastion(&good));
+        for (place, change) in of_try.into_iter().enumerate() {
+            let mut item = good.clone();
+            change(&mut item);
+            assert!(!key().holds_try(&item), "{place}");
+        }
+        for (place, change) in of_bastion.into_iter().enumerate() {
+            let mut item = good.clone();
+            change(&mut item);
+            assert!(
+                key().holds_try(&item) && !key().holds_bastion(&item),
+                "{place}"
+            );
+        }
+        // One seal is no other.
+        let swapped = Item {
+            try_seal: good.approval_seal.clone(),
+            ..good.clone()
+        };
+        assert!(!key().holds_try(&swapped) && !key().holds_bastion(&swapped));
+        assert!(!SealKey::new([6; 32]).holds_try(&good));
     }
 
     #[test]
@@ -236,6 +383,12 @@ pub(crate) mod tests {
                 ..good.clone()
             };
             assert!(!key().holds_approved(&item) && !key().holds_asked(&item));
+            let item = Item {
+                try_seal: seal.map(str::to_owned),
+                bastion_seal: seal.map(str::to_owned),
+                ..tried()
+            };
+            assert!(!key().holds_try(&item) && !key().holds_bastion(&item));
         }
     }
 
@@ -245,8 +398,13 @@ pub(crate) mod tests {
         let item = approved();
         assert_eq!(item.asked_seal.as_deref(), Some(ASKED));
         assert_eq!(item.approval_seal.as_deref(), Some(APPROVED));
+        let item = tried();
+        assert_eq!(item.try_seal.as_deref(), Some(TRIED));
+        assert_eq!(item.bastion_seal.as_deref(), Some(BASTION));
     }
     // Made from the layout above by another program.
     const ASKED: &str = "bba090fd49df1168a3a1d57cc97d73f092212c16e840a20ae8fd719368ebdedf";
     const APPROVED: &str = "24d27d5028327acad13f306e07e30d898538c0002fea4315f3a13b6ef0687a4b";
+    const TRIED: &str = "bb9c22f77c1b0f2214874a5af5b0e24c207a0afc8f3355b31cd27634e04d9a35";
+    const BASTION: &str = "121fad1a6fac3d4d0453ee4581aaaba06d4eafa066ee45ba0e79b7f7d861ddfb";
 }

@@ -4,9 +4,11 @@ use crate::approval::Doubt;
 use crate::aws::cloud::{Cloud, CloudError};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::furthest::Furthest;
 use crate::keys::{KeyError, Keys};
 use crate::ledger::item::Item;
 use crate::ledger::{Created, Ledger, LedgerError, Move, Moved};
+use crate::policy::Refused;
 use crate::roll::{RollMemory, RollStore};
 use crate::slack::client::{Chat, ChatError};
 use powerpole_protocol::id::RequestId;
@@ -32,6 +34,8 @@ pub struct Service {
     pub rolls: Arc<dyn RollStore>,
     /// What this replica knows of them.
     pub roll_memory: RollMemory,
+    /// How far this replica has seen each request go.
+    pub furthest: Furthest,
     /// Requests to be looked at now and not at the next tick.
     pub nudges: mpsc::Sender<RequestId>,
     /// Work that outlives its HTTP request; waited for at shutdown.
@@ -56,6 +60,15 @@ pub enum StepError {
     /// The ledger does not say what control wrote.
     #[error("{}", .0.text())]
     Doubt(Doubt),
+    /// The operator's right to the launch does not hold any more.
+    #[error("{}", .0.text())]
+    Refused(Refused),
+    /// The wanted start has not come.
+    #[error("its start has not come")]
+    Early,
+    /// The try's time is over; the next look fails it.
+    #[error("the try's time is over")]
+    Over,
     /// A document of ours that does not serialise, or lacks what it needs.
     #[error("cannot write the {0}")]
     Document(&'static str),
@@ -71,6 +84,9 @@ impl StepError {
             Self::Chat(error) => error.code(),
             Self::Key(_) => "no_randomness",
             Self::Doubt(doubt) => doubt.code(),
+            Self::Refused(why) => why.code(),
+            Self::Early => "early",
+            Self::Over => "boot_timeout",
             Self::Document(_) => "document",
         }
     }

@@ -41,8 +41,6 @@ pub enum InstanceState {
     Ending,
     /// Terminated or stopped: nothing runs on it.
     Gone,
-    /// EC2 does not know it: long gone, or not known yet.
-    Unknown,
 }
 
 /// AWS did not do what was asked.
@@ -101,16 +99,12 @@ pub trait Cloud: Send + Sync {
         &'a self,
         launch: &'a Launch<'a>,
     ) -> BoxFuture<'a, Result<InstanceId, CloudError>>;
-    /// The instance that was launched with this client token.
+    /// The instances that were launched with this client token, by id, and how they stand: one, or none when there never
+    /// was one, when it was launched a moment ago, or when it has been gone for long.
     fn find<'a>(
         &'a self,
         client_token: &'a str,
-    ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>>;
-    /// How an instance stands.
-    fn state<'a>(
-        &'a self,
-        instance: &'a InstanceId,
-    ) -> BoxFuture<'a, Result<InstanceState, CloudError>>;
+    ) -> BoxFuture<'a, Result<Vec<(InstanceId, InstanceState)>, CloudError>>;
     /// An instance's private address; it has one from its launch to its end.
     fn address<'a>(
         &'a self,
@@ -170,14 +164,8 @@ impl Cloud for Aws {
     fn find<'a>(
         &'a self,
         client_token: &'a str,
-    ) -> BoxFuture<'a, Result<Option<InstanceId>, CloudError>> {
+    ) -> BoxFuture<'a, Result<Vec<(InstanceId, InstanceState)>, CloudError>> {
         Box::pin(ec2::find(&self.ec2, client_token))
-    }
-    fn state<'a>(
-        &'a self,
-        instance: &'a InstanceId,
-    ) -> BoxFuture<'a, Result<InstanceState, CloudError>> {
-        Box::pin(ec2::state(&self.ec2, instance))
     }
     fn address<'a>(
         &'a self,

@@ -4,9 +4,9 @@ use super::cloud::{CloudError, InstanceState, Launch, sort};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::ProvideErrorMetadata as _;
 use aws_sdk_ec2::types::{
-    Filter, HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataEndpointState,
-    InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceStateName, InstanceType,
-    ResourceType, ShutdownBehavior, Tag, TagSpecification,
+    Filter, HttpTokensState, IamInstanceProfileSpecification, Instance,
+    InstanceMetadataEndpointState, InstanceMetadataOptionsRequest, InstanceMetadataTagsState,
+    InstanceStateName, InstanceType, ResourceType, ShutdownBehavior, Tag, TagSpecification,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -53,8 +53,9 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         Ok(done) => done,
         // The configuration changed since the first launch of this try: that instance is the one.
         Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
-            return find(client, wish.client_token)
-                .await?
+            let found = find(client, wish.client_token).await?.into_iter().next();
+            return found
+                .map(|(instance, _)| instance)
                 .ok_or_else(|| sort("RunInstances", &error));
         }
         Err(error) => return Err(sort("RunInstances", &error)),
@@ -72,7 +73,7 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
 pub(super) async fn find(
     client: &Client,
     client_token: &str,
-) -> Result<Option<InstanceId>, CloudError> {
+) -> Result<Vec<(InstanceId, InstanceState)>, CloudError> {
     let launched = Filter::builder()
         .name("client-token")
         .values(client_token)
@@ -83,54 +84,25 @@ pub(super) async fn find(
         .send()
         .await
         .map_err(|error| sort("DescribeInstances", &error))?;
-    let mut ids: Vec<InstanceId> = found
+    let mut all: Vec<(InstanceId, InstanceState)> = found
         .reservations()
         .iter()
         .flat_map(|r| r.instances())
-        .filter_map(|i| InstanceId::parse(i.instance_id()?).ok())
+        .filter_map(|i| Some((InstanceId::parse(i.instance_id()?).ok()?, state(i))))
         .collect();
-    ids.sort();
-    if ids.len() > 1 {
-        tracing::error!(
-            alarm = "two_instances",
-            client_token,
-            count = ids.len(),
-            "one try has several instances"
-        );
-    }
-    Ok(ids.into_iter().next())
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(all)
 }
 
-pub(super) async fn state(
-    client: &Client,
-    instance: &InstanceId,
-) -> Result<InstanceState, CloudError> {
-    let described = match client
-        .describe_instances()
-        .instance_ids(instance.as_str())
-        .send()
-        .await
-    {
-        Ok(described) => described,
-        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => {
-            return Ok(InstanceState::Unknown);
-        }
-        Err(error) => return Err(sort("DescribeInstances", &error)),
-    };
-    let found = described
-        .reservations()
-        .iter()
-        .flat_map(|r| r.instances())
-        .next();
-    let name = found.and_then(|i| i.state()).and_then(|s| s.name());
-    Ok(match name {
+fn state(instance: &Instance) -> InstanceState {
+    match instance.state().and_then(|state| state.name()) {
         Some(InstanceStateName::Terminated | InstanceStateName::Stopped) => InstanceState::Gone,
         Some(InstanceStateName::ShuttingDown | InstanceStateName::Stopping) => {
             InstanceState::Ending
         }
-        Some(_) => InstanceState::Alive,
-        None => InstanceState::Unknown,
-    })
+        // A state that is not known is one to be ended.
+        Some(_) | None => InstanceState::Alive,
+    }
 }
 
 /// An instance that EC2 does not show yet, or without an address, is asked for again at the next pass.

@@ -1,5 +1,6 @@
 //! What each message of a bastion does. Every message may be repeated and has its effect once.
 
+use crate::approval;
 use crate::launcher::failure;
 use crate::ledger::LedgerError;
 use crate::ledger::item::{Closing, Item};
@@ -130,14 +131,14 @@ pub async fn hello(service: &Service, message: &Hello) -> Result<Answered, Refus
     if message.attempt < item.attempt {
         return Err(Refusing::Superseded);
     }
-    let knows = |token: &powerpole_protocol::secret::Token, digest: &Option<String>| {
-        digest
-            .as_deref()
-            .is_some_and(|digest| token.matches(digest))
-    };
-    // Both are compared, whatever the first says.
-    let boot = knows(&message.boot_token, &item.boot_token);
-    let handoff = knows(&message.handoff_token, &item.handoff_token);
+    // Made anew: whoever may write the ledger could write digests of their own. Both are compared, whatever the first says.
+    let derivation = &service.keys.derivation;
+    let boot = derivation.boot_token(&item.request, item.attempt).digest();
+    let handoff = derivation
+        .handoff_token(&item.request, item.attempt)
+        .digest();
+    let boot = message.boot_token.matches(&boot);
+    let handoff = message.handoff_token.matches(&handoff);
     if message.attempt != item.attempt || !(boot & handoff) {
         return Err(Refusing::Unauthorised("a token does not fit"));
     }
@@ -150,7 +151,14 @@ pub async fn hello(service: &Service, message: &Hello) -> Result<Answered, Refus
         return Ok(answered(&item));
     }
     if item.bastion_key.is_none() && *instance == message.instance {
-        let step = to::hello(item.attempt, instance, &key, service.clock.now());
+        if item.state.is_final() {
+            return Err(Refusing::Superseded);
+        }
+        let seal = match approval::tried(service, &item) {
+            Ok(tried) => service.keys.seals.bastion(&tried, instance, &key),
+            Err(error) => return Err(doubted(service, &item, error).await),
+        };
+        let step = to::hello(&item, instance, &key, &seal, service.clock.now());
         if let Some(item) = service.apply(&item.request, step).await? {
             tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %message.instance, agent = one_line(&message.agent), "a bastion said hello");
             return Ok(answered(&item));
@@ -176,6 +184,20 @@ pub async fn hello(service: &Service, message: &Hello) -> Result<Answered, Refus
         .await?;
     service.nudge(&item.request);
     Err(Refusing::Redeemed)
+}
+
+/// What a bastion is told whose request is not what control wrote, or whose try is over: nothing yet. Security is alarmed,
+/// and a look at the request clears it away.
+pub(super) async fn doubted(service: &Service, item: &Item, error: StepError) -> Refusing {
+    service.nudge(&item.request);
+    match error {
+        StepError::Doubt(doubt) => match approval::distrust(service, item, doubt).await {
+            Ok(_) => Refusing::NotYet("the request is doubted"),
+            Err(error) => error.into(),
+        },
+        StepError::Over => Refusing::NotYet("the try's time is over"),
+        error => error.into(),
+    }
 }
 
 /// Takes note that a bastion lives.
@@ -273,10 +295,9 @@ pub async fn failed(service: &Service, message: &Failed) -> Result<Answered, Ref
     if message.attempt < item.attempt {
         return Err(Refusing::Superseded);
     }
-    let fits = item
-        .boot_token
-        .as_deref()
-        .is_some_and(|digest| message.boot_token.matches(digest));
+    let derivation = &service.keys.derivation;
+    let boot = derivation.boot_token(&item.request, item.attempt).digest();
+    let fits = message.boot_token.matches(&boot);
     if message.attempt != item.attempt || !fits {
         return Err(Refusing::Unauthorised("the token does not fit"));
     }

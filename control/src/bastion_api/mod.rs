@@ -171,6 +171,9 @@ fn refusal(refusing: &Refusing) -> (StatusCode, &'static str, &'static str) {
             | StepError::Chat(_)
             | StepError::Key(_)
             | StepError::Doubt(_)
+            | StepError::Refused(_)
+            | StepError::Early
+            | StepError::Over
             | StepError::Document(_),
         ) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -7,13 +7,13 @@
 //!
 //! The DM is written under the ledger's claim: neither tick nor another `ready` can write it meanwhile.
 
-use super::answer::{Answered, Refusing, answered, is_hash};
+use super::answer::{Answered, Refusing, answered, doubted, is_hash};
 use crate::approval::{self, Doubt};
 use crate::clock::after;
 use crate::ledger::Move;
 use crate::ledger::item::{Item, PostKind};
 use crate::ledger::transitions as to;
-use crate::service::Service;
+use crate::service::{Service, StepError};
 use crate::slack::view::message::{Access, access};
 use crate::tick::execute;
 use powerpole_protocol::callback::Ready;
@@ -46,7 +46,8 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
     // overwrites it.
     let claim = to::claim_post(PostKind::Dm, State::Booting, service.clock.now())
         .set(PostKind::Dm.shown(), STALE);
-    let Some(item) = service.apply(&item.request, claim).await? else {
+    let opened = item;
+    let Some(item) = service.apply(&opened.request, claim).await? else {
         return Err(Refusing::NotYet("the DM is being written"));
     };
     let Some(dm) = item.post(PostKind::Dm) else {
@@ -55,15 +56,10 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
             .await?;
         return Err(Refusing::NotYet("the DM was not taken"));
     };
-    let doubt = doubt(service, &item, &dm.channel).await;
-    if !matches!(doubt, Ok(None)) {
+    if let Err(error) = may_open(service, &opened, &item, &dm.channel).await {
         let release = to::release_post(PostKind::Dm);
         let _ = service.apply(&item.request, release).await;
-    }
-    if let Some(doubt) = doubt? {
-        let _ = approval::distrust(service, &item, doubt).await?;
-        service.nudge(&item.request);
-        return Err(Refusing::NotYet("the request is doubted"));
+        return Err(doubted(service, &item, error).await);
     }
     let password = message
         .password
@@ -112,18 +108,28 @@ pub async fn ready(service: &Service, message: &Ready, item: Item) -> Result<Ans
         .ok_or(Refusing::NotYet("the request moved meanwhile"))
 }
 
-/// Whether the password must not be sent: the grant is not what was approved, or the ledger names another place for the
-/// message than the operator's own, which Slack knows.
-async fn doubt(service: &Service, item: &Item, channel: &str) -> Result<Option<Doubt>, Refusing> {
-    if let Err(doubt) = approval::check(service, item) {
-        return Ok(Some(doubt));
+/// Whether the password may be sent: the try is one of an approved request and its time is not over, the bastion is the one
+/// that redeemed the handoff and whose key, as the copy before said it, opened the message, and the message in Slack is the
+/// operator's own, as Slack knows.
+async fn may_open(
+    service: &Service,
+    opened: &Item,
+    item: &Item,
+    channel: &str,
+) -> Result<(), StepError> {
+    let tried = approval::tried(service, item)?;
+    if item.attempt != opened.attempt {
+        return Err(StepError::Over);
     }
-    let own = service
-        .chat
-        .direct_channel(&item.operator_slack)
-        .await
-        .map_err(|error| Refusing::Step(error.into()))?;
-    Ok((own != channel).then_some(Doubt::Message))
+    let same = item.bastion_key == opened.bastion_key && item.instance == opened.instance;
+    if !same || !service.keys.seals.holds_bastion(&tried) {
+        return Err(StepError::Doubt(Doubt::Bastion));
+    }
+    if service.chat.direct_channel(&tried.operator_slack).await? == channel {
+        Ok(())
+    } else {
+        Err(StepError::Doubt(Doubt::Message))
+    }
 }
 
 /// What goes into a message and the ledger must be what it says it is, even from a bastion gone bad.

@@ -36,6 +36,10 @@ pub mod own {
     pub const ASKED_SEAL: &str = "asked_seal";
     /// S: seal of what was approved.
     pub const APPROVAL_SEAL: &str = "approval_seal";
+    /// S: seal of the current try.
+    pub const TRY_SEAL: &str = "try_seal";
+    /// S: seal of the bastion that redeemed the current try's handoff.
+    pub const BASTION_SEAL: &str = "bastion_seal";
 }
 
 /// The messages that stand for a request and are updated as it moves.
@@ -184,16 +188,16 @@ pub struct Item {
     pub asked_seal: Option<String>,
     /// Seal of what was approved.
     pub approval_seal: Option<String>,
+    /// Seal of the current try.
+    pub try_seal: Option<String>,
+    /// Seal of its bastion.
+    pub bastion_seal: Option<String>,
     /// Why it was denied.
     pub denial: Option<String>,
     /// The current try; 0 before the first.
     pub attempt: Attempt,
     /// Its handoff's name.
     pub handoff: Option<String>,
-    /// Digest of its boot token.
-    pub boot_token: Option<String>,
-    /// Digest of its handoff's token.
-    pub handoff_token: Option<String>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
     /// Its image.
@@ -320,11 +324,11 @@ impl Item {
             approved_at: r.may(a::APPROVED_AT, parse)?,
             asked_seal: r.may(own::ASKED_SEAL, parse)?,
             approval_seal: r.may(own::APPROVAL_SEAL, parse)?,
+            try_seal: r.may(own::TRY_SEAL, parse)?,
+            bastion_seal: r.may(own::BASTION_SEAL, parse)?,
             denial: r.may(a::DENIAL, parse)?,
             attempt,
             handoff: r.may(a::HANDOFF, parse)?,
-            boot_token: r.may(a::BOOT_TOKEN, parse)?,
-            handoff_token: r.may(a::HANDOFF_TOKEN, parse)?,
             launched_at: r.may(a::LAUNCHED_AT, parse)?,
             image: r.may(a::IMAGE, parse)?,
             instance: r.may(a::INSTANCE, parse)?,

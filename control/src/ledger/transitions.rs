@@ -6,7 +6,7 @@
 use super::item::{Closing, Failure, Item, Post, PostKind, own};
 use super::{Condition, Move, Value};
 use crate::clock::after;
-use crate::seal::Decision;
+use crate::seal::{Begun, Decision};
 use jiff::Timestamp;
 use powerpole_protocol::callback::{Heartbeat, Ready};
 use powerpole_protocol::id::{Attempt, Email, InstanceId};
@@ -59,14 +59,14 @@ pub fn lapse() -> Move {
 
 /// What is written down before anything of a try exists.
 #[derive(Debug)]
-pub struct NewAttempt {
-    /// The try.
-    pub attempt: Attempt,
-    /// Random name of the handoff.
-    pub handoff: String,
-    /// Digest of the boot token.
+pub struct NewAttempt<'a> {
+    /// What its seal covers.
+    pub begun: Begun<'a>,
+    /// That seal.
+    pub seal: String,
+    /// Digest of the boot token, for people: control derives the token and never reads this back.
     pub boot_token: String,
-    /// Digest of the handoff's token.
+    /// Digest of the handoff's token, as that.
     pub handoff_token: String,
     /// CloudWatch log group.
     pub log_group: String,
@@ -76,8 +76,9 @@ pub struct NewAttempt {
 
 /// Begins a try: from `APPROVED`, or from a try that failed. Everything of the try before it is removed, so
 /// that its tokens and its instance mean nothing any more. Two replicas cannot both begin one: the attempt
-/// before must still be the current one.
-pub fn begin_attempt(item: &Item, new: &NewAttempt, now: Timestamp) -> Move {
+/// before must still be the current one. All that the seal covers is written with it or not at all, so that no crash
+/// leaves a try whose seal does not hold.
+pub fn begin_attempt(item: &Item, new: &NewAttempt<'_>) -> Move {
     let first = item.attempt.0 == 0;
     let from = if first {
         Move::default()
@@ -90,14 +91,16 @@ pub fn begin_attempt(item: &Item, new: &NewAttempt, now: Timestamp) -> Move {
             .when(Condition::Is(own::FAILED_ATTEMPT, item.attempt.0.into()))
     };
     from.set(a::STATE, State::Launching)
-        .set(a::ATTEMPT, new.attempt.0)
-        .set(a::HANDOFF, new.handoff.as_str())
+        .set(a::ATTEMPT, new.begun.attempt.0)
+        .set(a::HANDOFF, new.begun.handoff)
+        .set(a::IMAGE, new.begun.image)
+        .set(a::LAUNCHED_AT, new.begun.at)
+        .set(own::TRY_SEAL, new.seal.as_str())
         .set(a::BOOT_TOKEN, new.boot_token.as_str())
         .set(a::HANDOFF_TOKEN, new.handoff_token.as_str())
-        .set(a::LAUNCHED_AT, now)
         .set(a::LOG_GROUP, new.log_group.as_str())
         .set(a::ANCHOR_BUCKET, new.anchor_bucket.as_str())
-        .remove(a::IMAGE)
+        .remove(own::BASTION_SEAL)
         .remove(a::INSTANCE)
         .remove(a::LOG_STREAM)
         .remove(own::HANDOFF_AT)
@@ -126,15 +129,6 @@ pub fn release_launch(attempt: Attempt) -> Move {
         .remove(own::LAUNCH_CLAIM)
 }
 
-/// Fixes the try's image, once, so that a repeated launch asks for the same one.
-pub fn fix_image(attempt: Attempt, image: &str) -> Move {
-    Move::default()
-        .when(state_is(State::Launching))
-        .when(attempt_is(attempt))
-        .when(Condition::Absent(a::IMAGE))
-        .set(a::IMAGE, image)
-}
-
 /// Writes the instance down, once a try.
 pub fn record_instance(item: &Item, instance: &InstanceId) -> Move {
     Move::default()
@@ -153,15 +147,16 @@ pub fn handoff_written(attempt: Attempt, now: Timestamp) -> Move {
         .remove(own::LAUNCH_CLAIM)
 }
 
-/// The first `hello` of a try names the bastion's key; a second key loses.
-pub fn hello(attempt: Attempt, instance: &InstanceId, key: &str, now: Timestamp) -> Move {
+/// The first `hello` of a try names the bastion's key; a second key loses. The seal is over this try, instance and key.
+pub fn hello(item: &Item, instance: &InstanceId, key: &str, seal: &str, now: Timestamp) -> Move {
     Move::default()
         .when(state_is(State::Launching))
-        .when(attempt_is(attempt))
+        .when(attempt_is(item.attempt))
         .when(Condition::Is(a::INSTANCE, instance.as_str().into()))
         .when(Condition::Absent(a::BASTION_KEY))
         .set(a::STATE, State::Booting)
         .set(a::BASTION_KEY, key)
+        .set(own::BASTION_SEAL, seal)
         .set(a::HELLO_AT, now)
 }
 
@@ -259,6 +254,14 @@ pub fn mark_failed(attempt: Attempt, failure: &Failure) -> Move {
     failed(from, attempt, failure)
 }
 
+/// Marks the current try as failed for good, whatever it had failed for: nothing follows it.
+pub fn condemn(attempt: Attempt, failure: &Failure) -> Move {
+    let from = Move::default()
+        .when(state_in(&[State::Launching, State::Booting]))
+        .when(attempt_is(attempt));
+    failed(from, attempt, failure)
+}
+
 fn failed(step: Move, attempt: Attempt, failure: &Failure) -> Move {
     step.set(own::FAILED_ATTEMPT, attempt.0)
         .set(own::FAILED_RETRY, failure.retry)
@@ -286,7 +289,7 @@ pub fn refuse_launch(from: State, failure: &Failure) -> Move {
         .set(a::FAILED_MESSAGE, failure.message.as_str())
 }
 
-/// EC2 says that the last instance is gone.
+/// EC2 says that the last instance is gone, or that it has none.
 pub fn terminated(attempt: Attempt, now: Timestamp) -> Move {
     Move::default()
         .when(attempt_is(attempt))

@@ -1,24 +1,22 @@
 //! Does what [`super::decide`] says, one effect at a time. Each may be repeated, by this replica or another.
 
+use super::ending::{abandon, delete_handoffs, end_lost, ensure_gone, look};
 use super::{Action, Rules, decide};
 use crate::approval::{self, Doubt};
-use crate::aws::cloud::InstanceState;
 use crate::clock::seconds_between;
-use crate::launcher::{self, Progress, failure};
-use crate::ledger::item::{Closing, Item, Post, PostKind};
+use crate::launcher::{self, Progress, moved};
+use crate::ledger::item::{Item, Post, PostKind};
 use crate::ledger::transitions as to;
 use crate::service::{Service, StepError};
 use crate::slack::view::message::{receipt, render, wanted, warning};
 use futures_util::{StreamExt as _, stream};
-use powerpole_protocol::id::{Attempt, RequestId};
+use powerpole_protocol::id::RequestId;
 use powerpole_protocol::ledger::State;
 
 /// A pass over one request ends after so many moves; the next tick goes on.
 const ROUNDS: usize = 12;
 /// So many requests are looked at at once.
 const AT_ONCE: usize = 8;
-/// EC2 may not know an instance yet for this many seconds after its launch.
-const NOT_YET_KNOWN_S: u64 = 60;
 
 /// Looks at every open request once.
 pub async fn tick(service: &Service) {
@@ -82,12 +80,27 @@ async fn doubted(service: &Service, item: &Item) -> Option<bool> {
     if !item.open {
         return None;
     }
-    if item.state == State::Ready && !service.keys.seals.holds_approved(item) {
-        approval::alarm(item, Doubt::Approval);
+    if item.state == State::Ready
+        && let Err(doubt) = approval::check_running(service, item)
+    {
+        approval::alarm(item, doubt);
     }
-    // One that has failed already is on its way out.
-    let doubt = approval::check(service, item).err()?;
-    if item.failure.is_some() {
+    let doubt = match approval::check(service, item) {
+        Err(doubt) => doubt,
+        Ok(()) => match stood(service, item).await {
+            Stood::Here => return None,
+            Stood::Overtaken => return Some(true),
+            Stood::Unknown => return Some(false),
+            Stood::Further if item.state == State::Ready || item.state.is_final() => {
+                approval::alarm(item, Doubt::SetBack);
+                return None;
+            }
+            Stood::Further => Doubt::SetBack,
+        },
+    };
+    // One that has failed already is on its way out, unless it would be tried again.
+    let retry = item.failure.as_ref().map(|failure| failure.retry);
+    if retry == Some(false) || retry.is_some() && doubt != Doubt::SetBack {
         return None;
     }
     match approval::distrust(service, item, doubt).await {
@@ -96,6 +109,30 @@ async fn doubted(service: &Service, item: &Item) -> Option<bool> {
             tracing::warn!(request = %item.request, code = error.code(), error = %error, "a request that is doubted was not failed and will be");
             Some(false)
         }
+    }
+}
+
+/// How a request stands to what this replica has seen of it.
+enum Stood {
+    /// It never stood further.
+    Here,
+    /// It stands further by now: this copy is an old one.
+    Overtaken,
+    /// It stood further and was put back.
+    Further,
+    /// The ledger did not answer.
+    Unknown,
+}
+
+async fn stood(service: &Service, item: &Item) -> Stood {
+    if service.furthest.note(item) {
+        return Stood::Here;
+    }
+    // A read that begins now sees all that was seen before.
+    match service.ledger.read(&item.request).await {
+        Ok(Some(again)) if service.furthest.note(&again) => Stood::Overtaken,
+        Ok(_) => Stood::Further,
+        Err(_) => Stood::Unknown,
     }
 }
 
@@ -123,9 +160,7 @@ async fn execute(service: &Service, item: &Item, action: &Action) -> Result<Prog
         Action::Receipt => post_receipt(service, item).await,
         Action::EnsureGone { now } => ensure_gone(service, item, *now).await,
         Action::DeleteHandoff => {
-            if let Some(name) = &item.handoff {
-                service.cloud.delete_handoff(name).await?;
-            }
+            delete_handoffs(service, item).await?;
             moved(
                 service
                     .apply(id, to::handoff_gone(item.attempt, now))
@@ -137,126 +172,6 @@ async fn execute(service: &Service, item: &Item, action: &Action) -> Result<Prog
             Ok(Progress::Stayed)
         }
     }
-}
-
-/// Clears a failed try away before the next begins, so that no request ever has two bastions.
-async fn abandon(service: &Service, item: &Item) -> Result<Progress, StepError> {
-    let instance = match &item.instance {
-        Some(instance) => Some(instance.clone()),
-        // It may have been launched without being written down.
-        None => {
-            let derivation = &service.keys.derivation;
-            let token = derivation.client_token(&item.request, item.attempt);
-            service.cloud.find(&token).await?
-        }
-    };
-    if let Some(instance) = &instance {
-        service.cloud.terminate(instance).await?;
-        if item.instance.is_none() {
-            let _ = service
-                .apply(&item.request, to::record_instance(item, instance))
-                .await?;
-        }
-    }
-    if let Some(name) = &item.handoff {
-        service.cloud.delete_handoff(name).await?;
-    }
-    let again = item.failure.as_ref().is_some_and(|f| f.retry)
-        && item.attempt.0 < service.config.times.max_attempts;
-    if again {
-        match approval::approved(service, item) {
-            Ok(item) => {
-                return launcher::begin(service, item, Attempt(item.attempt.0 + 1)).await;
-            }
-            Err(doubt) => approval::alarm(item, doubt),
-        }
-    }
-    moved(
-        service
-            .apply(&item.request, to::give_up(item.attempt))
-            .await?,
-    )
-}
-
-async fn look(service: &Service, item: &Item) -> Result<Progress, StepError> {
-    let Some(instance) = &item.instance else {
-        return Ok(Progress::Stayed);
-    };
-    match service.cloud.state(instance).await? {
-        InstanceState::Alive | InstanceState::Ending => Ok(Progress::Stayed),
-        InstanceState::Unknown if young(service, item) => Ok(Progress::Stayed),
-        InstanceState::Gone | InstanceState::Unknown => match item.state {
-            State::Ready => end_lost(service, item, "the instance vanished").await,
-            _ => {
-                let failure = failure(
-                    "boot",
-                    "instance_gone",
-                    "The instance ended before it was ready, without a word.",
-                    true,
-                );
-                tracing::error!(request = %item.request, attempt = item.attempt.0, instance = %instance, "an instance ended before it was ready");
-                moved(
-                    service
-                        .apply(&item.request, to::mark_failed(item.attempt, &failure))
-                        .await?,
-                )
-            }
-        },
-    }
-}
-
-/// Ends the instance first: closing the ledger of a bastion that still runs would be a lie.
-async fn end_lost(service: &Service, item: &Item, why: &str) -> Result<Progress, StepError> {
-    tracing::error!(alarm = "bastion_lost", request = %item.request, why, "a bastion is lost");
-    if let Some(instance) = &item.instance {
-        service.cloud.terminate(instance).await?;
-    }
-    let closing = Closing {
-        at: service.clock.now(),
-        reason: "lost".to_owned(),
-        sealed: false,
-        account_gone: false,
-        head: item.latest.clone(),
-        sessions: 0,
-        refused: 0,
-        statements: 0,
-        remarks: vec![
-            format!("bastion lost: {why}"),
-            "the head is the latest that control heard of; numbers of logins and statements are in the evidence".to_owned(),
-        ],
-    };
-    moved(
-        service
-            .apply(&item.request, to::close(item.attempt, &closing))
-            .await?,
-    )
-}
-
-async fn ensure_gone(service: &Service, item: &Item, end: bool) -> Result<Progress, StepError> {
-    let Some(instance) = &item.instance else {
-        return Ok(Progress::Stayed);
-    };
-    match service.cloud.state(instance).await? {
-        InstanceState::Gone | InstanceState::Unknown => moved(
-            service
-                .apply(
-                    &item.request,
-                    to::terminated(item.attempt, service.clock.now()),
-                )
-                .await?,
-        ),
-        InstanceState::Alive if end => {
-            service.cloud.terminate(instance).await?;
-            Ok(Progress::Stayed)
-        }
-        InstanceState::Alive | InstanceState::Ending => Ok(Progress::Stayed),
-    }
-}
-
-fn young(service: &Service, item: &Item) -> bool {
-    let now = service.clock.now();
-    item.launched_at
-        .is_some_and(|at| seconds_between(at, now) < NOT_YET_KNOWN_S)
 }
 
 async fn warn(service: &Service, item: &Item, before_s: u64) -> Result<Progress, StepError> {
@@ -409,12 +324,4 @@ async fn post_receipt(service: &Service, item: &Item) -> Result<Progress, StepEr
             .apply(&item.request, to::receipt_posted(&ts))
             .await?,
     )
-}
-
-fn moved(item: Option<Item>) -> Result<Progress, StepError> {
-    Ok(if item.is_some() {
-        Progress::Moved
-    } else {
-        Progress::Stayed
-    })
 }

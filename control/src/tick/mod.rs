@@ -3,8 +3,10 @@
 //! Every event ends in a look at its one request, and every few seconds a tick looks at all that are open:
 //! whatever a killed replica left half done is seen here, and two replicas may look at once.
 
+mod ending;
 pub mod execute;
 
+use crate::approval::due;
 use crate::clock::{after, seconds_between};
 use crate::config::Times;
 use crate::launcher::failure;
@@ -39,7 +41,7 @@ pub enum Action {
     Update(PostKind),
     /// Post the receipt.
     Receipt,
-    /// See that the last instance is gone, and end it if `now`.
+    /// See that every instance is gone, and end what is left if `now`.
     EnsureGone {
         /// End it if it still lives; else its own power-off gets more time.
         now: bool,
@@ -99,10 +101,11 @@ fn waiting(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
 }
 
 fn approved(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
-    let due = item
-        .start_at
-        .is_none_or(|start| after(now, times.launch_ahead_s) >= start);
-    if due { vec![Action::Begin] } else { Vec::new() }
+    if due(item, now, times.launch_ahead_s) {
+        vec![Action::Begin]
+    } else {
+        Vec::new()
+    }
 }
 
 fn building(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
@@ -173,7 +176,8 @@ fn running(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
 
 fn ended(item: &Item, now: Timestamp) -> Vec<Action> {
     let mut actions = Vec::new();
-    if item.instance.is_some() && item.terminated_at.is_none() {
+    let tried = item.attempt.0 > 0;
+    if (tried || item.instance.is_some()) && item.terminated_at.is_none() {
         let proper = item.state == State::Closed
             && item.closing.as_ref().is_some_and(|c| c.reason != "lost");
         let waited = now >= after(last_event(item), POWER_OFF_S);
@@ -181,7 +185,7 @@ fn ended(item: &Item, now: Timestamp) -> Vec<Action> {
             now: !proper || waited,
         });
     }
-    if item.handoff.is_some() && item.handoff_gone_at.is_none() {
+    if (tried || item.handoff.is_some()) && item.handoff_gone_at.is_none() {
         actions.push(Action::DeleteHandoff);
     }
     actions

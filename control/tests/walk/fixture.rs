@@ -21,6 +21,7 @@ use powerpole_control::aws::cloud::Aws;
 use powerpole_control::aws::rolls::RollBucket;
 use powerpole_control::clock::Clock;
 use powerpole_control::config::Config;
+use powerpole_control::furthest::Furthest;
 use powerpole_control::keys::{self, Keys};
 use powerpole_control::ledger::Ledger;
 use powerpole_control::ledger::dynamodb::DynamoDb;
@@ -246,6 +247,12 @@ impl Stage {
 
     /// Opens the modal as this user and submits it.
     pub(crate) async fn ask(&self, user: &str) -> RequestId {
+        self.ask_for(user, None).await
+    }
+
+    /// As [`Stage::ask`], for a window that starts at this time.
+    pub(crate) async fn ask_for(&self, user: &str, start: Option<Timestamp>) -> RequestId {
+        let start = start.map(Timestamp::as_second);
         let answer = self
             .slack_says(
                 "/slack/commands",
@@ -261,7 +268,7 @@ impl Stage {
             "view": {"callback_id": view["callback_id"], "private_metadata": request, "state": {"values": {
                 "cluster": {"cluster": chosen("orders-prod")}, "level": {"level": chosen("WRITE")},
                 "schemas": {"schemas": {"selected_options": [{"value": "orders-prod/orders"}]}},
-                "duration": {"duration": chosen("900")}, "start": {"start": {"selected_date_time": null}},
+                "duration": {"duration": chosen("900")}, "start": {"start": {"selected_date_time": start}},
                 "reason": {"reason": {"value": "repair order 7"}}}}}})).await;
         assert_eq!(answer["response_action"], "clear", "{answer}");
         RequestId::parse(&request).unwrap()
@@ -358,6 +365,7 @@ fn service(
         chat: Arc::new(SlackApi::new(&config.slack.api_url, &keys.slack_token, TEAM).unwrap()),
         rolls: Arc::new(RollBucket::new(settings, &config.evidence.anchor_bucket)),
         roll_memory: RollMemory::default(),
+        furthest: Furthest::default(),
         clock: Clock::of(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap()),
         tasks: TaskTracker::new(),
         nudges,

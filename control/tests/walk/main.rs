@@ -20,3 +20,4 @@ mod rolls;
 mod seals;
 mod slow;
 mod tickets;
+mod tries;

@@ -247,10 +247,10 @@ async fn what_is_changed_between_launch_and_handoff_gets_neither_handoff_nor_tic
         launcher::proceed(&stage.service, &item).await.unwrap();
         assert_eq!(stage.item(&request).await.handoff_at, None, "{name}");
         execute::pursue(&stage.service, &request).await;
-        let alarm = if name == "instance" {
-            "instance_altered"
-        } else {
-            "approval_altered"
+        let alarm = match name {
+            "instance" => "instance_altered",
+            "attempt" | "launched_at" => "try_altered",
+            _ => "approval_altered",
         };
         is_stopped(&stage, &request, alarm, name).await;
     }
@@ -318,7 +318,8 @@ async fn an_approval_that_was_used_is_good_for_nothing_later() {
             &["attempt", "instance", "handoff", "terminated_at"],
         )
         .await;
-    stage.tick().await;
+    // A control that was started since, and remembers nothing.
+    execute::tick(&stage.replica()).await;
     is_stopped(&stage, &request, "approval_stale", "set back").await;
     assert_eq!(stage.instances().await, ["terminated"]);
 }
