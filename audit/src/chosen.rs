@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use powerpole_chain::Anchor;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ use crate::{
 
 /// Anchors that are kept: two days in which a head is anchored every 10 s.
 const MOST: usize = 20_000;
+/// The last head may be on its way while the seal is written: it is late when it comes so long after.
+const AFTER_SEAL: SignedDuration = SignedDuration::from_secs(60);
 /// So much of what does not count is kept by name.
 const BESIDE: usize = 1000;
 /// No anchor is longer, in bytes.
@@ -31,7 +33,7 @@ pub(crate) struct Aside {
     pub(crate) strange: u64,
     /// Not the first of its key.
     pub(crate) later: u64,
-    /// A lower record's anchor that was written after a higher one's.
+    /// A head that was written after a higher one, or long after the seal.
     pub(crate) late: u64,
 }
 
@@ -71,17 +73,20 @@ pub(crate) enum Line {
     LeftOut { left_out: LeftOut },
 }
 
+/// The seal's place.
+const SEAL: u64 = u64::MAX;
+
 /// Which place of its chain an anchor of this name has: its record number, and the seal's above all. None for a name that
 /// no anchor has.
 pub(crate) fn place_of(name: &str) -> Option<u64> {
     match name {
         "genesis.json" => Some(0),
-        "seal.json" => Some(u64::MAX),
+        "seal.json" => Some(SEAL),
         _ => {
             let digits = name.strip_prefix("head-")?.strip_suffix(".json")?;
             let whole = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
             let seq: u64 = digits.parse().ok().filter(|_| whole)?;
-            (0 < seq && seq < u64::MAX).then_some(seq)
+            (0 < seq && seq < SEAL).then_some(seq)
         }
     }
 }
@@ -187,9 +192,9 @@ impl Chooser {
         }
     }
 
-    /// All that counts. A bastion anchors its chain in the order of its records and the seal last, so an anchor of a
-    /// lower record that was written after a higher one's is none of its own: it says nothing that the higher one does
-    /// not say, and cannot be held against what was anchored before it.
+    /// All that counts. A bastion anchors its heads in the order of its records, and the seal while the last of them may
+    /// be on its way. So a head that was written after a higher one's, or long after the seal, is none of its own: it says
+    /// nothing that the higher one does not say, and cannot be held against what was anchored before it.
     pub(crate) fn finish(mut self) -> Chosen {
         let mut grown: BTreeMap<Folder, Grown> = BTreeMap::new();
         let mut held: Vec<Held> = std::mem::take(&mut self.held).into_values().collect();
@@ -212,22 +217,28 @@ impl Chooser {
 /// How far the anchors of a folder had come.
 #[derive(Debug, Default)]
 struct Grown {
-    /// In the seconds before `at`.
+    /// The highest head in the seconds before `at`.
     before: u64,
     /// At `at`, too.
     now: u64,
     at: Timestamp,
+    sealed: Option<Timestamp>,
 }
 
 impl Grown {
     /// Whether an anchor of this place comes in its turn; times never fall.
     fn takes(&mut self, time: Timestamp, place: u64) -> bool {
+        if place == SEAL {
+            self.sealed = Some(time);
+            return true;
+        }
         if time > self.at {
             self.before = self.now;
             self.at = time;
         }
         self.now = self.now.max(place);
-        place >= self.before
+        let sealed = self.sealed;
+        place >= self.before && sealed.is_none_or(|at| time.duration_since(at) <= AFTER_SEAL)
     }
 }
 
@@ -351,9 +362,27 @@ mod tests {
             object(&head(5), 12, "late"),
             object(&head(30), 12, "a"),
             object("seal.json", 13, "a"),
-            object(&head(40), 14, "late"),
+            // On its way while the seal was written.
+            object(&head(40), 59, "a"),
+            ObjectVersion {
+                last_modified: "2026-01-01T00:01:13Z".to_owned(),
+                ..object(&head(41), 0, "a")
+            },
+            ObjectVersion {
+                last_modified: "2026-01-01T00:01:14Z".to_owned(),
+                ..object(&head(42), 0, "late")
+            },
         ]);
-        let expected = ["genesis.json", &head(10), &head(20), &head(30), "seal.json"];
+        let [first, second, third, fourth, fifth] = [10, 20, 30, 40, 41].map(head);
+        let expected = [
+            "genesis.json",
+            &first,
+            &second,
+            &third,
+            "seal.json",
+            &fourth,
+            &fifth,
+        ];
         assert_eq!(names(&chosen), expected);
         assert_eq!(chosen.counts.late, 2);
     }

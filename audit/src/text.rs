@@ -271,8 +271,8 @@ fn of_aside(out: &mut String, around: &Around) {
         ),
         (
             aside.late,
-            "anchor was written after a higher one and does not count: it is not this bastion's",
-            "anchors were written after a higher one and do not count: they are not this bastion's",
+            "anchor was written after a higher one and does not count: a bastion writes them in order",
+            "anchors were written after a higher one and do not count: a bastion writes them in order",
         ),
         (
             aside.strange,
@@ -444,7 +444,7 @@ fn wrong(out: &mut String, report: &Report, around: &Around) {
     }
     let cause = match report.verdict {
         Verdict::Tampered if report.findings.is_empty() => {
-            "an option that names another installation; otherwise somebody edited the ledger, or began another record"
+            "an option that names another installation; otherwise somebody edited the ledger, wrote among the anchors, or began another record"
         }
         Verdict::Tampered => {
             "none is likely: a copy damaged on its way can look like this; fetch the stream again"

@@ -101,7 +101,7 @@ def mutate_anchors(dice, items):
     folder = items[0]["key"].rsplit("/", 1)[0] if items else "AROA:i-1/req-1"
     for _ in range(dice.choice((0, 0, 1, 1, 2, 3))):
         item = dict(dice.choice(items)) if items else {"version_id": "1", "body": "{}", "key": folder + "/seal.json"}
-        item["last_modified"] = "2025-11-24T%02d:00:00Z" % dice.choice((1, 16, 17, 18, 19))
+        item["last_modified"] = "2025-11-24T%s:00Z" % dice.choice(("01:00", "16:00", "16:01", "16:02", "17:00"))
         seq = dice.choice((1, 3, 7, 8, 14, 22, 10**6))
         kind = dice.choice(("strange", "garbage", "false", "later", "early", "drop", "elsewhere", "cut"))
         if kind == "strange":

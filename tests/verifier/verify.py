@@ -244,11 +244,14 @@ def read_anchors(path):
             first.setdefault(item["key"], item)
     for item in sorted(first.values(), key=lambda item: (when(item), place_of(item["key"]))):
         folder, place = place_of(item["key"])
-        at, before, now = grown.get(folder, (when(item), 0, 0))
-        before = now if when(item) > at else before
-        grown[folder] = (when(item), before, max(now, place))
-        if place < before:
-            continue
+        at, before, now, sealed = grown.get(folder, (when(item), 0, 0, None))
+        if place == 2**64 - 1:
+            grown[folder] = (at, before, now, when(item))
+        else:
+            before = now if when(item) > at else before
+            grown[folder] = (when(item), before, max(now, place), sealed)
+            if place < before or sealed and (when(item) - sealed).total_seconds() > 60:
+                continue
         try:
             anchors.append(Anchor(item["key"], item["body"]))
         except Unreadable:
