@@ -484,6 +484,36 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_every_length_come_back_from_memory_and_from_the_files_as_they_were() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SpoolDir::create(&temp.path().join("spool"), 64 << 10).unwrap();
+        let mut writer = dir.line_writer().unwrap();
+        let mut followed = writer.follow();
+        let mut seq = 0;
+        for flush in 0..200usize {
+            // Nothing, one, or many at once; short ones, long ones, and those about the bound.
+            for n in 0..flush % 9 {
+                let length = [0, 1, 300, SHORT_LINE - 1, SHORT_LINE, 9000][(flush + n * n) % 6];
+                let text = char::from(b'a' + (seq % 26) as u8).to_string();
+                writer.push(seq * 2, seq, seq * 3, text.repeat(length));
+                seq += 1;
+            }
+            writer.flush().unwrap();
+        }
+        let mut left = dir.lines().unwrap();
+        let mut bytes = 0;
+        for n in 0..seq {
+            assert_eq!(left.peek().unwrap(), followed.peek().unwrap());
+            let (left, followed) = (left.take().unwrap(), followed.take().unwrap());
+            assert_eq!((left.seq, left.consumed, left.t_us), (n, n * 2, n * 3));
+            bytes += followed.entry_bytes();
+        }
+        assert!(left.peek().unwrap().is_none() && followed.peek().unwrap().is_none());
+        assert_eq!(writer.flush().unwrap(), bytes);
+        assert!(bytes > 1 << 20, "{bytes}");
+    }
+
+    #[test]
     fn a_full_disk_ends_recording_for_good() {
         let temp = tempfile::tempdir().unwrap();
         let dir = SpoolDir::create(&temp.path().join("spool"), SEGMENT_BYTES).unwrap();
