@@ -490,6 +490,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn no_request_lasts_longer_than_the_rolls_wait_for_its_end() {
+        let month = 30 * 86_400;
+        for (key, value, holds) in [
+            ("start_within_s", month / 2, true),
+            ("start_within_s", month, false),
+            ("lapse_s", month, false),
+            ("attempt_timeout_s", month / 2, false),
+            ("lapse_s", i64::MAX, false),
+        ] {
+            let others: Vec<&str> = EXAMPLE
+                .lines()
+                .filter(|line| !line.starts_with(key))
+                .collect();
+            let text =
+                others
+                    .join("\n")
+                    .replacen("[times]", &format!("[times]\n{key} = {value}"), 1);
+            let read = Config::parse(&text);
+            assert_eq!(read.is_ok(), holds, "{key} = {value}: {read:?}");
+            if let Err(faults) = read {
+                assert!(faults[0].contains("could last"), "{faults:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_cluster_names_no_server_and_no_secret_but_the_grantors() {
         let secret = "grantor_secret = \"powerpole/grantor/orders-prod\"";
         for way in [

@@ -6,6 +6,10 @@ use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+/// From a request to the end of its window, at the longest: 30 days. An auditor misses the end of one that the rolls know for
+/// 31 days without it.
+const LONGEST_REQUEST_S: u64 = 30 * 86_400;
+
 impl Config {
     /// Every broken rule, one a line for a person.
     pub(super) fn faults(&self) -> Vec<String> {
@@ -75,6 +79,15 @@ impl Config {
         let mut kms_keys = BTreeSet::new();
         for cluster in &self.clusters {
             cluster.rules(&mut rule);
+            let longest_s = self.times.longest_request_s(cluster);
+            rule(
+                longest_s <= LONGEST_REQUEST_S,
+                format!(
+                    "cluster {}: a request could last {longest_s} s, and may last {LONGEST_REQUEST_S}: lower max_duration_s, \
+                     times.start_within_s, times.lapse_s, or times.attempt_timeout_s and max_attempts",
+                    cluster.id
+                ),
+            );
             if let Some(key) = &cluster.ticket_kms_key {
                 rule(
                     kms_keys.insert(key),
@@ -100,6 +113,18 @@ fn is_id(text: &str, prefix: &str, rest: RangeInclusive<usize>) -> bool {
 }
 
 impl Times {
+    /// Seconds from asking to the last thing that control does for it: it waits for its approver or its start, is built, is used.
+    fn longest_request_s(&self, cluster: &Cluster) -> u64 {
+        let building_s = self
+            .attempt_timeout_s
+            .saturating_mul(u64::from(self.max_attempts));
+        self.lapse_s
+            .max(self.start_within_s)
+            .saturating_add(building_s)
+            .saturating_add(cluster.max_duration_s)
+            .saturating_add(self.deadline_grace_s)
+    }
+
     fn rules(&self, rule: &mut impl FnMut(bool, String)) {
         for (name, value) in [
             ("attempt_timeout_s", self.attempt_timeout_s),
