@@ -207,9 +207,10 @@ BEGIN
 {{kill}}
 END
 $$
--- Ends connections of the grantors but this one: with p_all every one, else those whose transaction is 10 s old, and those that
--- have asked nothing for 10 s: a bastion that went without a word would keep the one connection that all bastions share. No
--- procedure leaves a transaction that ran to its end; one that was broken off may, and START TRANSACTION WITH CONSISTENT SNAPSHOT does.
+-- Ends connections of the grantors but this one: with p_all every one, else those whose transaction is 10 s old, those that have
+-- asked nothing for 10 s, and those that the event saw 30 s ago, whatever they are about (a caller can set the clock that TIME
+-- goes by, and SLEEP): a bastion that went without a word would keep the one connection that all bastions share. No procedure
+-- leaves a transaction that ran to its end; one that was broken off may, and START TRANSACTION WITH CONSISTENT SNAPSHOT does.
 DROP PROCEDURE IF EXISTS powerpole.end_grantors
 $$
 CREATE DEFINER={{definer}} PROCEDURE powerpole.end_grantors(p_all TINYINT)
@@ -218,6 +219,9 @@ BEGIN
   DECLARE v_connection BIGINT UNSIGNED DEFAULT 0;
   DECLARE v_last BIGINT UNSIGNED DEFAULT 0;
   DECLARE v_held INT;
+  DECLARE v_now, v_seen BIGINT;
+  DECLARE v_from VARCHAR(300);
+  CALL powerpole.read_clock(v_now);
   -- trx_started is in the system's time zone; an hour that the zone has twice shows as a start in the future.
   SET SESSION time_zone = 'SYSTEM';
   WHILE v_connection IS NOT NULL DO
@@ -233,12 +237,26 @@ BEGIN
             AND (trx_started < SYSDATE() - INTERVAL 10 SECOND OR trx_started > SYSDATE() + INTERVAL 60 SECOND);
         SELECT v_held + COUNT(*) INTO v_held FROM information_schema.PROCESSLIST
           WHERE ID = v_connection AND COMMAND = 'Sleep' AND TIME > 10;
+        SET v_seen = NULL;
+        SELECT COALESCE(MAX(HOST), '') INTO v_from FROM information_schema.PROCESSLIST WHERE ID = v_connection;
+        SELECT MAX(seen_at) INTO v_seen FROM powerpole.grantor_logins WHERE id = v_connection AND called_from = v_from;
+        IF v_seen IS NULL THEN
+          REPLACE INTO powerpole.grantor_logins (id, called_from, seen_at) VALUES (v_connection, v_from, v_now);
+          COMMIT AND NO CHAIN NO RELEASE;
+        ELSEIF v_seen NOT BETWEEN v_now - 30 AND v_now THEN
+          SET v_held = 1;
+        END IF;
       END IF;
       IF v_held > 0 THEN CALL powerpole.kill_one(v_connection); END IF;
     END IF;
   END WHILE;
   SET SESSION time_zone = '+00:00';
-  IF p_all = 1 THEN DO SLEEP(0.2); END IF;
+  IF p_all = 1 THEN
+    DO SLEEP(0.2);
+  ELSE
+    DELETE FROM powerpole.grantor_logins WHERE id NOT IN (SELECT ID FROM information_schema.PROCESSLIST);
+    COMMIT AND NO CHAIN NO RELEASE;
+  END IF;
 END
 $$
 DROP PROCEDURE IF EXISTS powerpole.end_grantors_quietly

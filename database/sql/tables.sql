@@ -128,6 +128,12 @@ CREATE TABLE IF NOT EXISTS powerpole.grantors (
   PRIMARY KEY (name, host)
 ) ENGINE=InnoDB
 $$
+CREATE TABLE IF NOT EXISTS powerpole.grantor_logins (
+  id          BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+  called_from VARCHAR(300)    NOT NULL COMMENT 'address and port: an id comes again after a restart',
+  seen_at     BIGINT          NOT NULL COMMENT 'when the event first saw it'
+) ENGINE=InnoDB
+$$
 CREATE TABLE IF NOT EXISTS powerpole.heartbeat (
   id     TINYINT NOT NULL PRIMARY KEY,
   ran_at BIGINT  NOT NULL

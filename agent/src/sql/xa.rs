@@ -4,8 +4,9 @@
 //! Looks for the words XA and PREPARE, in this order, anywhere in one command or in the local data of one, comments and
 //! texts included: what lies between words differs by server and character set, and a statement that holds both without
 //! meaning it is rare. In a text a backslash makes a blank of the letter behind it (`\nXA`) or nothing at all (`X\A`), or is
-//! one itself, by the server's mode and by how often the text is read; so each reading counts. A value of an execution has
-//! its length before it, which may be a letter, so there a word may begin anywhere, if nothing but a blank or a comment
+//! one itself, by the server's mode and by how often the text is read; so each reading counts. A byte of zero, or `\0`, may be
+//! half of a letter (`_utf16'\0X\0A…'`), so a word may go on behind it; and behind a quote, since texts that stand side by side
+//! are one (`'XA PRE' 'PARE'`). A value of an execution has its length before it, which may be a letter, so there a word may begin anywhere, if nothing but a blank or a comment
 //! follows it.
 //!
 //! MySQL takes XA in no prepared statement (error 1295), so a text that is put together on the server cannot get around
@@ -36,10 +37,20 @@ const GLUED_BLANK: u32 = 1 << 17;
 const GLUED_P: u32 = 1 << 18;
 const GLUED_PREPARED: u32 = 1 << 24;
 
+/// Behind a quote, with nothing but blanks and comments since.
+#[derive(Debug, Clone, Copy)]
+struct Apart {
+    /// What the text before the quote may end with.
+    may: u32,
+    /// What follows may be a comment, of which no end is looked for.
+    comment: bool,
+}
+
 /// Follows the words of one command.
 #[derive(Debug, Clone)]
 pub(super) struct XaWatch {
     may: u32,
+    apart: Option<Apart>,
     /// What the bytes before the backslashes may end with, that the bytes so far end with.
     escaped: Option<u32>,
     begun: bool,
@@ -51,6 +62,7 @@ impl Default for XaWatch {
     fn default() -> Self {
         Self {
             may: START,
+            apart: None,
             escaped: None,
             begun: false,
             lengths: false,
@@ -79,6 +91,16 @@ impl XaWatch {
 
     fn prepares(&mut self, byte: u8) -> bool {
         let before = self.may;
+        if matches!(byte, b'\'' | b'"') {
+            return self.quote(before, byte);
+        }
+        self.apart = self.apart.and_then(|apart| apart.behind(byte));
+        if byte == 0 {
+            self.escaped = None;
+            let prepares = self.ends_word(before, byte);
+            self.may |= before;
+            return prepares;
+        }
         if byte == b'\\' {
             self.escaped.get_or_insert(before);
             return self.ends_word(before, byte);
@@ -91,11 +113,28 @@ impl XaWatch {
         let letter = byte.to_ascii_lowercase();
         self.may = self.word(before, letter);
         match self.escaped.take() {
+            Some(joined) if byte == b'0' => self.may |= START | joined,
             Some(_) if BLANKS.contains(&byte) => self.may |= START,
             Some(joined) => self.may |= self.word(joined, letter),
             None => {}
         }
         false
+    }
+
+    /// The end of a text or its beginning, which may be the same text's.
+    fn quote(&mut self, before: u32, sign: u8) -> bool {
+        self.escaped = None;
+        let prepares = self.ends_word(before, sign);
+        let apart = self.apart.unwrap_or(Apart {
+            may: 0,
+            comment: false,
+        });
+        self.may |= apart.may;
+        self.apart = Some(Apart {
+            may: before | apart.may,
+            ..apart
+        });
+        prepares
     }
 
     /// After a sign that is no part of a word.
@@ -138,6 +177,15 @@ impl XaWatch {
             }
         }
         may
+    }
+}
+
+impl Apart {
+    /// After another byte that is no quote.
+    fn behind(self, byte: u8) -> Option<Self> {
+        let comment = self.comment || matches!(byte, b'/' | b'-' | b'#');
+        let apart = comment || byte.is_ascii_whitespace() || byte == b'\x0b';
+        apart.then_some(Self { comment, ..self })
     }
 }
 
@@ -211,6 +259,27 @@ mod tests {
             r"'\nXAM PREPARE '",
             r"'\qXA PREPARE '",
             r"'\nXA\nPREPARED '",
+        ] {
+            assert!(!prepares(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_goes_on_behind_a_zero_and_in_the_text_beside() {
+        for text in [
+            r"EXECUTE IMMEDIATE _utf16'\0X\0A\0 \0P\0R\0E\0P\0A\0R\0E\0 \0\'\0x\0\''",
+            "EXECUTE IMMEDIATE _utf16le'X\0A\0 \0P\0R\0E\0P\0A\0R\0E\0 \0'",
+            "EXECUTE IMMEDIATE _utf32'\0\0\0X\0\0\0A\0\0\0 \0\0\0P\0\0\0R\0\0\0E\0\0\0P\0\0\0A\0\0\0R\0\0\0E\0\0\0 '",
+            "EXECUTE IMMEDIATE 'XA PRE' 'PARE ''x'''",
+            "EXECUTE IMMEDIATE 'X'\n'A PREP' '' \"ARE 'x'\"",
+            "EXECUTE IMMEDIATE 'XA P' /* it's nothing */ 'REPARE' -- x\n ' ''x'''",
+        ] {
+            assert!(prepares(text), "{text}");
+        }
+        for text in [
+            "INSERT INTO t VALUES ('x', 'a'); PREPARE p FROM 'SELECT 1'",
+            "SELECT 'XA', 'pre', 'pare '",
+            "SELECT 'XA' AS p, 'repare '",
         ] {
             assert!(!prepares(text), "{text}");
         }

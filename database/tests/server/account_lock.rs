@@ -143,6 +143,57 @@ async fn a_thief_that_changes_its_password_without_end_keeps_no_account_alive() 
     .await;
 }
 
+/// A call that never ends, and on MySQL a session whose clock, by which the server counts its idle time, lies ahead.
+#[tokio::test]
+async fn a_connection_is_ended_in_time_whatever_it_is_about() {
+    on_each("a grantor that stays", |server| async move {
+        let mut owner = install_for_one_connection(&server).await;
+        for about in [
+            "SELECT SLEEP(600)",
+            "SET timestamp = UNIX_TIMESTAMP() + 100000",
+        ] {
+            let mut stays = server.grantor(THIEF).await;
+            let stays = tokio::spawn(async move {
+                let _ = stays.query_drop(about).await;
+                tokio::time::sleep(3 * FROZEN).await;
+                drop(stays);
+            });
+            let seen = "SELECT COUNT(*) FROM powerpole.grantor_logins";
+            let noticed = async {
+                while owner.query_first::<i64, _>(seen).await.unwrap() == Some(0) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            soon(&server, "the event's look", noticed).await;
+            let refused = server.login(GRANTOR, GRANTOR_PASSWORD, OTHER).await;
+            assert!(refused.is_err(), "{}: {about}", server.name);
+            // Half a minute later.
+            owner
+                .query_drop("UPDATE powerpole.grantor_logins SET seen_at = seen_at - 31")
+                .await
+                .unwrap();
+            let next = async {
+                while server
+                    .login(GRANTOR, GRANTOR_PASSWORD, OTHER)
+                    .await
+                    .is_err()
+                {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            };
+            soon(&server, about, next).await;
+            stays.abort();
+            let gone = async {
+                while owner.query_first::<i64, _>(seen).await.unwrap() != Some(0) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            soon(&server, "what the event remembers", gone).await;
+        }
+    })
+    .await;
+}
+
 /// A bastion that lost its power in a call says no goodbye: the server would keep its connection for hours.
 #[tokio::test]
 async fn a_connection_that_asks_nothing_is_ended_and_the_next_bastion_has_its_place() {

@@ -19,6 +19,8 @@ async fn no_xa_branch_is_prepared_by_a_text_that_holds_it_whole() {
             r"EXECUTE IMMEDIATE '\XA PREPARE ''pp'''",
             r"EXECUTE IMMEDIATE 'X\A PREP\A\RE ''pp'''",
             r"EXECUTE IMMEDIATE '/**/\n\n\txa/*\nx*/prepare ''pp'''",
+            r"EXECUTE IMMEDIATE _utf16'\0X\0A\0 \0P\0R\0E\0P\0A\0R\0E\0 \0\'\0p\0p\0\''",
+            "EXECUTE IMMEDIATE 'XA PRE' 'PARE ''pp'''",
             "SET @x = ?",
         ]
         .into_iter()
