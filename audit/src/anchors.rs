@@ -118,6 +118,7 @@ mod tests {
             key: format!("AROA:i-1/req-1/{}", anchor.object_name()),
             version_id: version.to_owned(),
             last_modified: time.to_owned(),
+            in_parts: false,
             body: anchor.to_json(),
         }
     }

@@ -2,8 +2,10 @@
 //! each, in the order in which a chain grows.
 //!
 //! Trusts S3's times, and nobody's names: whoever holds the bastion may write any number of objects beside the true ones,
-//! under any name, but none at an earlier time. So what counts is chosen by time, in bounded memory, and what was written
-//! before somebody took the bastion over counts whatever they write. What does not count is told.
+//! under any name, but none at an earlier time. An object that is written in parts has the time when that was begun, and
+//! may come long after: it is no anchor, as an agent writes its anchors whole. So what counts is chosen by time, in bounded
+//! memory, and what was written before somebody took the bastion over counts whatever they write. What does not count is
+//! told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +31,7 @@ pub(crate) const LONGEST: u64 = 2048;
 /// Objects that do not count, and that somebody wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Aside {
-    /// At a name that no anchor has.
+    /// At a name that no anchor has, or written in parts.
     pub(crate) strange: u64,
     /// Not the first of its key.
     pub(crate) later: u64,
@@ -97,6 +99,11 @@ pub(crate) fn split(key: &str) -> Option<(Folder, u64)> {
     Some((Folder::parse(folder)?, place_of(name)?))
 }
 
+/// Whether an object is no anchor whenever it was written.
+fn is_strange(object: &ObjectVersion) -> bool {
+    object.in_parts || split(&object.key).is_none()
+}
+
 /// Takes versions in any order.
 #[derive(Debug)]
 pub(crate) struct Chooser {
@@ -134,7 +141,7 @@ impl Chooser {
         if object.body.len() as u64 > LONGEST || Anchor::parse(object.body.as_bytes()).is_err() {
             object.body = String::new();
         }
-        if split(&object.key).is_none() {
+        if is_strange(&object) {
             self.chosen.counts.strange += 1;
             self.lay_aside(object);
             return Ok(());
@@ -248,7 +255,7 @@ impl Chosen {
         let mut told = Aside::default();
         let mut seen: BTreeSet<&str> = self.objects.iter().map(|o| o.key.as_str()).collect();
         for object in &self.beside {
-            if split(&object.key).is_none() {
+            if is_strange(object) {
                 told.strange += 1;
             } else if seen.insert(&object.key) {
                 told.late += 1;
@@ -285,6 +292,7 @@ mod tests {
             key: format!("{FOLDER}/{name}"),
             version_id: version.to_owned(),
             last_modified: format!("2026-01-01T00:00:{second:02}Z"),
+            in_parts: false,
             body: format!("{name} {version}"),
         }
     }
@@ -385,6 +393,30 @@ mod tests {
         ];
         assert_eq!(names(&chosen), expected);
         assert_eq!(chosen.counts.late, 2);
+    }
+
+    /// Its time is when the first part was begun.
+    #[test]
+    fn what_was_written_in_parts_is_no_anchor() {
+        let mut parts = vec![
+            object("seal.json", 2, "parts"),
+            object(&head(9999), 2, "parts"),
+        ];
+        for object in &mut parts {
+            object.in_parts = true;
+        }
+        parts.extend([
+            object("genesis.json", 1, "a"),
+            object(&head(7), 3, "a"),
+            object("seal.json", 4, "a"),
+        ]);
+        let chosen = choose(parts);
+        assert_eq!(names(&chosen), ["genesis.json", &head(7), "seal.json"]);
+        assert!(chosen.objects.iter().all(|object| object.version_id == "a"));
+        assert_eq!((chosen.counts.strange, chosen.counts.late), (2, 0));
+        let lines: Vec<String> = chosen.lines().collect();
+        assert_eq!(lines.len(), 5, "no more is left out: {lines:?}");
+        assert_eq!(lines.iter().filter(|l| l.contains("in_parts")).count(), 2);
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub(crate) enum CheckError {
         "there are more than {most} bastions' folders in the bucket: --search=N looks into up to N, a call each"
     )]
     TooMany { most: usize },
+    #[error(
+        "{instance} wrote so much into the bucket that nobody can tell which request's record it began first: there is no verdict with --search; without it the chain is judged by itself"
+    )]
+    Undecided { instance: String },
 }
 
 impl CheckError {
@@ -59,6 +63,7 @@ impl CheckError {
             CheckError::NoBastion { .. } => "no-bastion",
             CheckError::Rolls(_) => "rolls",
             CheckError::TooMany { .. } => "search-too-many",
+            CheckError::Undecided { .. } => "search-undecided",
         }
     }
 

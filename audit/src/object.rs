@@ -14,22 +14,11 @@ pub(crate) struct ObjectVersion {
     pub(crate) version_id: String,
     /// RFC 3339, by S3's clock.
     pub(crate) last_modified: String,
+    /// It was written in parts: its time is when that was begun, so that it is no anchor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) in_parts: bool,
     /// The object's bytes as text.
     pub(crate) body: String,
-}
-
-/// Reads one version a line, of rolls.
-pub(crate) fn parse_lines(text: &str) -> Result<Vec<ObjectVersion>, CheckError> {
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| CheckError::Object {
-                key: format!("in line {}", index + 1),
-                detail: error.to_string(),
-            })
-        })
-        .collect()
 }
 
 /// The first version of each key, by key, and how many later ones there are. Among equal times the earlier in the

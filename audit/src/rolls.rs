@@ -1,12 +1,14 @@
 //! The rolls of requests: read from their objects, checked as a row, compared with the ledger.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use powerpole_chain::{Ended, Roll, RollCheck, RollReport};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CheckError,
     ledger::Item,
-    object::{ObjectVersion, first_versions},
+    object::{ObjectVersion, first_versions, wrong},
     rolls_ledger::Ledger,
 };
 
@@ -35,7 +37,79 @@ pub(crate) struct Objects {
     pub(crate) cut: bool,
 }
 
+/// The last line of a file of rolls, where there is more than its other lines say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOut {
+    /// [`Objects::cut`].
+    rolls: bool,
+    /// Later versions that have no line.
+    later: u64,
+    /// Keys of foreign objects that have none.
+    foreign: u64,
+}
+
+/// A line of a file of rolls.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    /// An object.
+    Version(ObjectVersion),
+    /// What has none.
+    LeftOut { left_out: LeftOut },
+}
+
 impl Objects {
+    /// What lines of a file say.
+    pub(crate) fn parse(text: &str) -> Result<Objects, CheckError> {
+        let mut objects = Objects::default();
+        let mut left_out = LeftOut::default();
+        for (index, line) in text.lines().enumerate().filter(|(_, l)| !l.is_empty()) {
+            let line = serde_json::from_str(line)
+                .map_err(|error| wrong(&format!("in line {}", index + 1), &error.to_string()))?;
+            match line {
+                Line::Version(object) => objects.versions.push(object),
+                Line::LeftOut { left_out: more } => {
+                    left_out.rolls |= more.rolls;
+                    left_out.later = left_out.later.saturating_add(more.later);
+                    left_out.foreign = left_out.foreign.saturating_add(more.foreign);
+                }
+            }
+        }
+        let (later, foreign) = objects.here();
+        objects.later = later.saturating_add(left_out.later);
+        objects.foreign = foreign.saturating_add(left_out.foreign);
+        objects.cut = left_out.rolls;
+        Ok(objects)
+    }
+
+    /// As lines of a file that reads back as the same.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        let (later, foreign) = self.here();
+        let left_out = LeftOut {
+            rolls: self.cut,
+            later: self.later.saturating_sub(later),
+            foreign: self.foreign.saturating_sub(foreign),
+        };
+        let last = (left_out != LeftOut::default()).then_some(Line::LeftOut { left_out });
+        let versions = self.versions.iter();
+        versions
+            .map(|object| serde_json::json!(object).to_string())
+            .chain(last.map(|line| serde_json::json!(line).to_string()))
+    }
+
+    /// How many later versions, and how many keys that are no roll's, are among the versions.
+    fn here(&self) -> (u64, u64) {
+        let (mut later, mut seen, mut foreign) = (0, BTreeSet::new(), BTreeSet::new());
+        for object in &self.versions {
+            if !is_roll_key(&object.key) {
+                foreign.insert(object.key.as_str());
+            } else if !seen.insert(object.key.as_str()) {
+                later += 1;
+            }
+        }
+        (later, foreign.len() as u64)
+    }
+
     /// Keeps what does not count, without its body, unless there are so many already.
     pub(crate) fn lay_aside(&mut self, object: ObjectVersion, most: usize) {
         if self.versions.len() < most {
@@ -290,6 +364,7 @@ pub(crate) mod fixtures {
             key: format!("{FOLDER}{}", roll.object_name()),
             version_id: "1".to_owned(),
             last_modified: "2026-01-02T00:15:00Z".to_owned(),
+            in_parts: false,
             body: roll.to_json(),
         }
     }
@@ -354,6 +429,41 @@ mod tests {
             (cut.verdict(), cut.findings[0].rule),
             ("CONTRADICTED", "rolls-cut")
         );
+    }
+
+    #[test]
+    fn a_file_of_rolls_reads_back_as_what_was_in_the_bucket() {
+        let mut foreign = object(&roll());
+        foreign.key = "rolls/zzz".to_owned();
+        let all = |versions, cut| Objects {
+            versions,
+            later: 1500,
+            foreign: 1200,
+            cut,
+        };
+        for (objects, verdict) in [
+            (
+                all(vec![object(&roll()), object(&roll()), foreign], true),
+                "CONTRADICTED",
+            ),
+            (all(vec![object(&roll())], false), "COMPLETE"),
+            (all(vec![], true), "CONTRADICTED"),
+        ] {
+            let text: Vec<String> = objects.lines().collect();
+            let again = Objects::parse(&text.join("\n")).unwrap();
+            assert_eq!(
+                (again.later, again.foreign, again.cut),
+                (objects.later, objects.foreign, objects.cut)
+            );
+            let rolls = Rolls::read(again).unwrap();
+            assert_eq!((rolls.verdict(), rolls.exit_code(true)), (verdict, 1));
+            assert_eq!((rolls.overwritten, rolls.foreigners), (1500, 1200));
+        }
+        let whole = Objects {
+            versions: vec![object(&roll())],
+            ..Objects::default()
+        };
+        assert!(whole.lines().all(|line| !line.contains("left_out")));
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::{
     error::CheckError,
     export::NewFile,
     ledger::{self, Item},
-    object,
     place::TableArgs,
     rolls::{Objects, Rolls},
     rolls_ledger::Ledger,
@@ -40,7 +39,7 @@ pub(crate) struct Args {
     /// the answer of `aws dynamodb scan`)
     #[arg(long, value_name = "dynamodb | FILE")]
     ledger: Option<String>,
-    /// Keep the rolls that were fetched in a new file, one version a line
+    /// Keep the rolls that were fetched in a new file, one version a line; a last line says what has none
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Exit 1 also when there are objects among the rolls that are none, and say so
@@ -73,8 +72,8 @@ pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
     let objects = fetch(&args.from).await?;
     if let Some(path) = &args.out {
         let mut file = NewFile::create(Path::new(""), path)?;
-        for version in &objects.versions {
-            file.line(&json!(version).to_string())?;
+        for line in objects.lines() {
+            file.line(&line)?;
         }
         file.finish()?;
     }
@@ -102,10 +101,7 @@ pub(crate) fn is_bucket(from: &str) -> bool {
 /// What lies among the rolls of a bucket, or in a file that `--out` wrote.
 pub(crate) async fn fetch(from: &str) -> Result<Objects, CheckError> {
     let Some(bucket) = from.strip_prefix("s3://") else {
-        return Ok(Objects {
-            versions: object::parse_lines(&read(Path::new(from))?)?,
-            ..Objects::default()
-        });
+        return Objects::parse(&read(Path::new(from))?);
     };
     let settings = aws::settings().await;
     aws::rolls::read(&settings, bucket.trim_end_matches('/')).await

@@ -7,7 +7,8 @@
 //! bastion: it serves one request, and anchored the genesis of that one before anybody could log in. So an instance whose
 //! folder holds an earlier genesis of another request is a stranger, and what it wrote is told and changes no verdict;
 //! neither does what was written after this request's own genesis, or is no anchor. The same is asked of the instance
-//! whose chain is verified.
+//! whose chain is verified. Times alone decide, never how much there is: where more lies in the way than is looked at, and
+//! it could be held against the request, there is no verdict.
 
 use aws_sdk_s3::Client;
 use jiff::Timestamp;
@@ -16,8 +17,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     anchors,
-    aws::bucket::{self, First, Listed, read_body},
-    chosen::LONGEST,
+    aws::bucket::{self, First, Listed, Pages, read_body},
+    chosen::{LONGEST, split},
     error::CheckError,
     place::{Contradiction, Folder},
     text::count,
@@ -31,8 +32,8 @@ const AT_ONCE: usize = 16;
 pub(crate) const SHOWN: usize = 16;
 /// Progress is told after so many folders.
 const TOLD_EVERY: usize = 500;
-/// A bastion has one request. Of one that wrote more than so many requests' names not each is looked at.
-const MOST_REQUESTS: usize = 16;
+/// Pages of 1,000 versions that are turned over of one instance's folder, and of one key: two days of anchors are 18.
+const PAGES: usize = 2000;
 
 /// What a search found.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,8 @@ pub(crate) enum Is {
     Stranger,
     /// What it wrote is no genesis of this request and instance.
     NoAnchor,
+    /// More lies there than was looked at.
+    Undecided,
 }
 
 impl Is {
@@ -73,6 +76,7 @@ impl Is {
             Is::Later => "after this request's own bastion had begun",
             Is::Stranger => "and was another request's bastion",
             Is::NoAnchor => "with something that is no anchor",
+            Is::Undecided => "and so much that nobody can tell when",
         }
     }
 }
@@ -85,8 +89,8 @@ pub(crate) enum Own {
     First,
     /// The beginning of this one's record, before.
     Another(String),
-    /// So much that not each was looked at.
-    Many,
+    /// More lies there than was looked at, and nothing of it came before.
+    Undecided,
 }
 
 impl Searched {
@@ -98,12 +102,22 @@ impl Searched {
             .map(|other| other.instance.as_str())
     }
 
+    /// An instance of which it has to be known, and is not, when it began which record; `own` is the name of the verified
+    /// one. None where no answer would be a contradiction.
+    pub(crate) fn undecided(&self, attempt: u32, own: &str) -> Option<String> {
+        if self.own == Own::Undecided {
+            return Some(own.to_owned());
+        }
+        let undecided = || self.others.iter().filter(|o| o.is == Is::Undecided);
+        let possible = self.unexplained().count() + undecided().count();
+        let first = undecided().next()?;
+        (possible > earlier(attempt)).then(|| first.instance.clone())
+    }
+
     /// A request has one bastion a try, and a bastion one request. More bastions than tries that failed before this one
     /// are a contradiction, and so is one that was another request's before.
     pub(crate) fn against(&self, attempt: u32) -> Vec<Contradiction> {
-        let earlier = usize::try_from(attempt)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(1);
+        let earlier = earlier(attempt);
         let others = (self.unexplained().count() > earlier).then(|| Contradiction {
             code: "other-genesis",
             detail: format!(
@@ -113,12 +127,9 @@ impl Searched {
             ),
         });
         let own = match &self.own {
-            Own::First => None,
+            Own::First | Own::Undecided => None,
             Own::Another(request) => Some(format!(
                 "the instance began a record of {request} before this one: it was that request's bastion"
-            )),
-            Own::Many => Some(format!(
-                "the instance wrote the names of more than {MOST_REQUESTS} requests, so that nothing says whose bastion it was"
             )),
         };
         let own = own.map(|detail| Contradiction {
@@ -127,6 +138,13 @@ impl Searched {
         });
         others.into_iter().chain(own).collect()
     }
+}
+
+/// Tries before this one.
+fn earlier(attempt: u32) -> usize {
+    usize::try_from(attempt)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(1)
 }
 
 /// Whose record the search is about.
@@ -156,7 +174,7 @@ pub(crate) async fn others(
     let mut searched = Searched {
         bastions: count,
         others: Vec::new(),
-        own: wrote_before(&client, bucket, own, sought.genesis_at).await?,
+        own: wrote_before(&client, bucket, own, sought.genesis_at, PAGES).await?,
     };
     let mut looks = JoinSet::new();
     let mut done = 0;
@@ -210,10 +228,11 @@ async fn look(
     folder: Folder,
     own_at: Option<Timestamp>,
 ) -> Result<Option<Other>, CheckError> {
-    let is = match bucket::first_version(client, bucket, &genesis(&folder)).await? {
+    let genesis = format!("{}genesis.json", folder.prefix());
+    let is = match bucket::first_version(client, bucket, &genesis, PAGES).await? {
         First::Never => return Ok(None),
-        // An honest bastion writes its genesis once.
-        First::Buried => Is::NoAnchor,
+        First::NothingWhole => Is::NoAnchor,
+        First::Unknown => Is::Undecided,
         First::At(version) if own_at.is_some_and(|own_at| version.time > own_at) => Is::Later,
         First::At(version) => judge(client, bucket, &folder, version).await?,
     };
@@ -237,9 +256,10 @@ async fn judge(
         return Ok(Is::NoAnchor);
     }
     Ok(
-        match wrote_before(client, bucket, folder, Some(at)).await? {
+        match wrote_before(client, bucket, folder, Some(at), PAGES).await? {
             Own::First => Is::Unexplained,
-            Own::Another(_) | Own::Many => Is::Stranger,
+            Own::Another(_) => Is::Stranger,
+            Own::Undecided => Is::Undecided,
         },
     )
 }
@@ -250,66 +270,31 @@ async fn wrote_before(
     bucket: &str,
     folder: &Folder,
     at: Option<Timestamp>,
+    most: usize,
 ) -> Result<Own, CheckError> {
     let user = format!("{}:{}/", folder.role_id, folder.instance);
-    let Some(requests) = bucket::folders(client, bucket, &user, MOST_REQUESTS).await? else {
-        return Ok(Own::Many);
-    };
-    for prefix in requests {
-        let other = match Folder::parse(&prefix) {
-            Some(other) if other != *folder => other,
-            _ => continue,
-        };
-        match bucket::first_version(client, bucket, &genesis(&other)).await? {
-            First::At(version) if at.is_none_or(|at| version.time < at) => {
-                return Ok(Own::Another(other.request));
-            }
-            First::Buried => return Ok(Own::Many),
-            First::At(_) | First::Never => {}
+    let mut pages = Pages::of(client, bucket, &user, most);
+    while let Some(page) = pages.next().await? {
+        let mut before = page
+            .versions
+            .iter()
+            .filter(|version| at.is_none_or(|at| version.time < at));
+        if let Some(other) = before.find_map(|version| begun(version, folder)) {
+            return Ok(Own::Another(other));
         }
     }
-    Ok(Own::First)
+    Ok(if pages.is_cut() {
+        Own::Undecided
+    } else {
+        Own::First
+    })
 }
 
-fn genesis(folder: &Folder) -> String {
-    format!("{}genesis.json", folder.prefix())
+/// The other request whose beginning lies at this name.
+fn begun(version: &Listed, folder: &Folder) -> Option<String> {
+    let (other, place) = split(&version.key)?;
+    (place == 0 && !version.in_parts && other != *folder).then_some(other.request)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(others: &[Is], own: Own) -> Searched {
-        let others = others.iter().enumerate().map(|(n, is)| Other {
-            instance: format!("i-{n}"),
-            is: is.clone(),
-        });
-        Searched {
-            bastions: 9,
-            others: others.collect(),
-            own,
-        }
-    }
-
-    fn codes(searched: &Searched, attempt: u32) -> Vec<&'static str> {
-        let found = searched.against(attempt).into_iter();
-        found.map(|contradiction| contradiction.code).collect()
-    }
-
-    #[test]
-    fn only_an_instance_that_nothing_explains_is_held_against_the_request() {
-        let told = found(&[Is::Later, Is::Stranger, Is::NoAnchor], Own::First);
-        assert_eq!(codes(&told, 1), Vec::<&str>::new());
-        let one = found(&[Is::Unexplained, Is::Later], Own::First);
-        assert_eq!(codes(&one, 1), ["other-genesis"]);
-        assert_eq!(codes(&one, 2), Vec::<&str>::new());
-        assert!(!one.against(1)[0].detail.contains("i-1"));
-    }
-
-    #[test]
-    fn an_instance_that_was_another_request_s_is_a_contradiction() {
-        for own in [Own::Another("req-2".to_owned()), Own::Many] {
-            assert_eq!(codes(&found(&[], own), 2), ["other-request"]);
-        }
-    }
-}
+mod tests;

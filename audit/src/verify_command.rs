@@ -250,6 +250,7 @@ async fn verify(args: &Args, said: &Said, from: &Source) -> Result<(Report, Arou
     }
     let mut report = verifier.finish();
     around.judge(said, item.as_ref(), &mut report);
+    around.ensure_decided(folder.as_ref(), item.as_ref(), &report)?;
     Ok((report, around))
 }
 
@@ -438,6 +439,26 @@ impl Around {
         }
         if !found.is_empty() && report.could_not_check.is_none() {
             report.verdict = Verdict::Tampered;
+        }
+    }
+
+    /// Where the search could not tell whether there is a contradiction, there is no verdict but TAMPERED, which something
+    /// else gave.
+    fn ensure_decided(
+        &self,
+        folder: Option<&Folder>,
+        item: Option<&Item>,
+        report: &Report,
+    ) -> Result<(), CheckError> {
+        let (Some(searched), Some(folder)) = (&self.searched, folder) else {
+            return Ok(());
+        };
+        let attempt = item.and_then(Item::attempt).unwrap_or(1);
+        match searched.undecided(attempt, &folder.instance) {
+            Some(instance) if report.verdict != Verdict::Tampered => {
+                Err(CheckError::Undecided { instance })
+            }
+            _ => Ok(()),
         }
     }
 }

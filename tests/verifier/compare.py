@@ -103,7 +103,7 @@ def mutate_anchors(dice, items):
         item = dict(dice.choice(items)) if items else {"version_id": "1", "body": "{}", "key": folder + "/seal.json"}
         item["last_modified"] = "2025-11-24T%s:00Z" % dice.choice(("01:00", "16:00", "16:01", "16:02", "17:00"))
         seq = dice.choice((1, 3, 7, 8, 14, 22, 10**6))
-        kind = dice.choice(("strange", "garbage", "false", "later", "early", "drop", "elsewhere", "cut"))
+        kind = dice.choice(("strange", "garbage", "false", "later", "early", "drop", "elsewhere", "parts", "cut"))
         if kind == "strange":
             item["key"] = folder + dice.choice(("/zzz", "/head-1.json", "/x/genesis.json", "/head-%020d.json" % 0))
         elif kind == "garbage":
@@ -115,6 +115,9 @@ def mutate_anchors(dice, items):
             item |= {"key": folder + "/head-%020d.json" % seq, "body": body}
         elif kind == "later":
             item["body"] = "x"
+        elif kind == "parts":
+            name = dice.choice(("genesis.json", "seal.json", "head-%020d.json" % seq))
+            item |= {"key": folder + "/" + name, "body": dice.choice(("x", item["body"])), "in_parts": True}
         elif kind == "elsewhere":
             item["key"] = "AROA:i-else/req-else/" + item["key"].rsplit("/", 1)[-1]
         if kind == "drop" and items:

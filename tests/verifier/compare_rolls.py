@@ -62,13 +62,18 @@ def lines(rolls):
 
 def mutate(dice, rolls):
     """One change to what lies in the bucket."""
-    kind = dice.choice(("drop", "byte", "field", "end", "request", "later", "swap", "foreign"))
+    kind = dice.choice(("drop", "byte", "field", "end", "request", "later", "swap", "foreign", "cut"))
     objects = lines(rolls)
     place = dice.randrange(len(rolls))
     one = dict(rolls[place])
     if kind == "drop":
         del objects[place]
         return kind, objects
+    if kind == "cut":
+        if dice.random() < 0.5:
+            objects[-1]["body"] = dice.choice(("", body(one)))
+        left_out = {"rolls": dice.random() < 0.8, "later": dice.randrange(3), "foreign": dice.randrange(3)}
+        return kind, objects[:dice.randrange(len(objects) + 1)] + [{"left_out": left_out}]
     if kind == "later":
         return kind, objects + [dict(objects[place], last_modified="2026-02-01T00:00:00Z", body="{}")]
     if kind == "foreign":

@@ -82,13 +82,16 @@ def digest(roll):
     return hashlib.sha256(out).digest()
 
 
-def check(rolls):
-    """Rolls by number, None for one that cannot be read."""
+def check(rolls, cut):
+    """Rolls by number, None for one that cannot be read; `cut` where there is more behind the last than was looked at."""
     broken, requests, ends = [], {}, set()
     number, until, previous, following = 0, None, bytes(32), 1
-    for roll in rolls:
+    for place, roll in enumerate(rolls, 1):
         if roll is None:
             broken.append("roll-form")
+        if cut and place == len(rolls):
+            broken.append("rolls-cut")
+        if roll is None:
             continue
         if roll["number"] != number + 1:
             broken.append("roll-number")
@@ -112,6 +115,8 @@ def check(rolls):
                 ends.add(n)
         number, until, previous = roll["number"], roll["until"], digest(roll)
         following = roll["first"] + len(roll["requested"])
+    if cut and not rolls:
+        broken.append("rolls-cut")
     rolls = [roll for roll in rolls if roll]
     verdict = "CONTRADICTED" if broken else "COMPLETE" if rolls else "NOTHING"
     return {"verdict": verdict, "rolls": len(rolls), "requests": len(requests), "ended": len(ends), "rules": broken}
@@ -121,6 +126,8 @@ def main(path):
     first = {}
     with open(path, encoding="utf-8") as lines:
         versions = [json.loads(line) for line in lines if line.strip()]
+    left_out = [version["left_out"] for version in versions if "left_out" in version]
+    versions = [version for version in versions if "left_out" not in version]
     foreign = {version["key"] for version in versions if not KEY.fullmatch(version["key"])}
     versions = [version for version in versions if version["key"] not in foreign]
     for version in sorted(versions, key=lambda v: v["last_modified"]):
@@ -134,7 +141,8 @@ def main(path):
         if roll and key != "rolls/roll-%020d.json" % roll["number"]:
             roll = None
         rolls.append(roll)
-    said = check(rolls) | {"foreign": len(foreign)}
+    cut = any(left["rolls"] for left in left_out)
+    said = check(rolls, cut) | {"foreign": len(foreign) + sum(left["foreign"] for left in left_out)}
     print(json.dumps(said))
     return 0 if said["verdict"] == "COMPLETE" else 1
 

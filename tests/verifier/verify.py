@@ -240,7 +240,7 @@ def read_anchors(path):
     items = [item for item in items if "left_out" not in item]
     when = lambda item: datetime.fromisoformat(item["last_modified"].replace("Z", "+00:00"))
     for item in sorted(items, key=when):
-        if place_of(item["key"]):
+        if place_of(item["key"]) and not item.get("in_parts"):
             first.setdefault(item["key"], item)
     for item in sorted(first.values(), key=lambda item: (when(item), place_of(item["key"]))):
         folder, place = place_of(item["key"])

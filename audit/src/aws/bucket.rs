@@ -23,8 +23,6 @@ use crate::{
 
 /// Versions on a page.
 const PAGE: usize = 1000;
-/// Pages of one key's versions that are turned over in search of the first.
-const PAGES_OF_A_KEY: usize = 8;
 const LIST: &str = "s3 ListObjectVersions";
 
 /// A client of the settings; an endpoint of one's own is asked with the bucket in the path.
@@ -46,6 +44,8 @@ pub(crate) struct Listed {
     pub(crate) time: Timestamp,
     /// The same as RFC 3339.
     pub(crate) last_modified: String,
+    /// It was written in parts: then its time is when that was begun, and it may have come long after.
+    pub(crate) in_parts: bool,
 }
 
 impl Listed {
@@ -55,6 +55,7 @@ impl Listed {
             key: self.key,
             version_id: self.version_id,
             last_modified: self.last_modified,
+            in_parts: self.in_parts,
             body,
         }
     }
@@ -154,6 +155,8 @@ fn read(page: &ListObjectVersionsOutput) -> Result<Page, CheckError> {
             version_id: version.version_id().unwrap_or_default().to_owned(),
             time,
             last_modified,
+            // The ETag of such an object ends in `-` and the number of parts; no other has a `-`.
+            in_parts: version.e_tag().is_some_and(|tag| tag.contains('-')),
         });
     }
     let markers = page.delete_markers().iter();
@@ -294,43 +297,48 @@ pub(crate) enum First {
     Never,
     /// This.
     At(Listed),
-    /// Something that is not found: only a marker is left of it, or more versions lie on it than are turned over.
-    Buried,
+    /// Only markers, and versions that were written in parts.
+    NothingWhole,
+    /// More versions lie on it than were turned over.
+    Unknown,
 }
 
-/// The first version of exactly this key.
+/// The first version of exactly this key that was written whole, in so many pages.
 pub(crate) async fn first_version(
     client: &Client,
     bucket: &str,
     key: &str,
+    most: usize,
 ) -> Result<First, CheckError> {
-    let mut pages = Pages::of(client, bucket, key, PAGES_OF_A_KEY);
+    let mut pages = Pages::of(client, bucket, key, most);
     let mut first: Option<Listed> = None;
-    let mut marked = false;
+    let mut other = false;
     while let Some(page) = pages.next().await? {
-        marked |= page.markers.iter().any(|marker| marker == key);
+        other |= page.markers.iter().any(|marker| marker == key);
         let mut past = false;
         for version in page.versions {
             if version.key != key {
                 past = true;
+            } else if version.in_parts {
+                other = true;
             } else if first.as_ref().is_none_or(|held| version.time <= held.time) {
                 first = Some(version);
             }
         }
         if past {
-            return Ok(found(first, marked));
+            return Ok(found(first, other));
         }
     }
     if pages.is_cut() {
-        return Ok(First::Buried);
+        return Ok(First::Unknown);
     }
-    Ok(found(first, marked))
+    Ok(found(first, other))
 }
 
-fn found(first: Option<Listed>, marked: bool) -> First {
+fn found(first: Option<Listed>, other: bool) -> First {
     match first {
         Some(version) => First::At(version),
-        None if marked => First::Buried,
+        None if other => First::NothingWhole,
         None => First::Never,
     }
 }

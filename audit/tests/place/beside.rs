@@ -1,6 +1,7 @@
 //! What root on the session's own bastion writes into its own folder of the bucket.
 
 use crate::account::*;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use powerpole_chain::AnchorKind;
 use serde_json::{Value, json};
 use std::fs;
@@ -12,6 +13,23 @@ impl Account {
 
     async fn put_own(&self, name: &str, body: &str) {
         self.put(&self.bucket, &self.own(name), body).await;
+    }
+
+    /// In one part: S3 gives such an object the time when it was begun.
+    async fn put_own_in_parts(&self, name: &str, body: &str) {
+        let (s3, bucket, key) = (self.s3(), &self.bucket, self.own(name));
+        let begun = s3.create_multipart_upload().bucket(bucket).key(&key);
+        let begun = begun.send().await.unwrap();
+        let id = begun.upload_id().unwrap();
+        let part = s3.upload_part().bucket(bucket).key(&key).upload_id(id);
+        let part = part.part_number(1).body(body.as_bytes().to_vec().into());
+        let part = part.send().await.unwrap();
+        let done = CompletedPart::builder().part_number(1);
+        let done = done.set_e_tag(part.e_tag().map(str::to_owned)).build();
+        let done = CompletedMultipartUpload::builder().parts(done).build();
+        let complete = s3.complete_multipart_upload().bucket(bucket).key(&key);
+        let complete = complete.upload_id(id).multipart_upload(done);
+        complete.send().await.unwrap();
     }
 
     /// Exports, and verifies the export.
@@ -105,6 +123,36 @@ async fn what_stands_where_an_anchor_should_is_a_verdict_and_what_was_anchored_s
         assert_eq!(report["proven_to"], 21);
         assert_eq!(report["anchors"]["genesis"], true);
         assert_eq!(report["sessions"].as_array().unwrap().len(), 3);
+    }
+}
+
+/// Begun in the window and completed long after, with the earlier time.
+#[tokio::test]
+async fn what_was_written_in_parts_takes_no_anchor_s_place() {
+    let Some(account) = Account::new("parts").await else {
+        return;
+    };
+    account.put_lines(GROUP).await;
+    let high = anchor(AnchorKind::Head, INSTANCE, REQUEST, 9999);
+    account
+        .put_own_in_parts(&head_name(9999), &high.to_json())
+        .await;
+    account.put_own_in_parts("seal.json", "no seal").await;
+    account.put_own_in_parts("genesis.json", "no genesis").await;
+    account.next_second().await;
+    account.put_anchors(&account.bucket, ROLE).await;
+    let expected = json!([{"what": "strange-objects", "count": 3}]);
+    let looks = [
+        account.verify(&["--strict", "--search"]),
+        account.verify_export(0, &["--strict"]),
+    ];
+    for (code, report, text) in looks {
+        assert_eq!((code, &report["verdict"]), (1, &"VALID".into()), "{text}");
+        assert_eq!(
+            (&report["strict"], &report["proven_to"]),
+            (&expected, &21.into())
+        );
+        assert_eq!(report["anchors"]["given"], 3);
     }
 }
 

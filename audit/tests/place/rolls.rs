@@ -81,6 +81,9 @@ async fn whatever_is_added_to_the_rolls_takes_nothing_from_what_they_said() {
         let key = format!("rolls/{name}");
         account.put(&account.bucket, &key, "x").await;
     }
+    // More than are kept by name.
+    let others = (0..1010).map(|n| format!("rolls/zzz-{n}"));
+    account.put_all(others.collect()).await;
     let from = format!("s3://{}", account.bucket);
     let (code, report, text) = account.verify(&["--rolls", &from]);
     assert_eq!((code, &report["verdict"]), (0, &"VALID".into()), "{text}");
@@ -99,6 +102,12 @@ async fn whatever_is_added_to_the_rolls_takes_nothing_from_what_they_said() {
         for word in ["CONTRADICTED", "(roll-form)", "1 later version", "zzz"] {
             assert!(text.contains(word), "{word} in {text}");
         }
+        let output = account.run(&["rolls", "--json", "--strict", "--from", arguments[2]]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&report["foreign"], &report["later_versions"]),
+            (&1011.into(), &1.into())
+        );
     }
 }
 

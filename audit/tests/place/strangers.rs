@@ -27,13 +27,12 @@ async fn what_another_bastion_writes_of_the_request_changes_no_verdict() {
     let others = ["i-0bastion", "i-0flood", "i-0garbage", "i-0later"];
     let [bastion, flood, garbage, later] = others;
     account.put_genesis(bastion, "req-own").await;
+    account.put_genesis(flood, "req-own2").await;
     account.next_second().await;
     // Before the victim's own bastion has begun.
     account.put_genesis(bastion, REQUEST).await;
     account.put_genesis(flood, REQUEST).await;
-    for n in 0..20 {
-        account.put_genesis(flood, &format!("req-{n}")).await;
-    }
+    account.put_all(names_of(flood, 1010)).await;
     for name in ["genesis.json", "genesis.jsonx"] {
         let key = format!("{}{name}", folder(garbage, REQUEST));
         account.put(&account.bucket, &key, "{}").await;
@@ -61,6 +60,37 @@ async fn what_another_bastion_writes_of_the_request_changes_no_verdict() {
     assert_eq!((code, &report["verdict"]), (1, &"VALID".into()), "{text}");
     assert_eq!(report["strict"][0]["what"], "other-bastions");
     assert_eq!(report["strict"][0]["count"], 4);
+}
+
+/// A genesis of so many other requests in the instance's folder; more than 1,000 fill a page of a list.
+fn names_of(instance: &str, count: u32) -> Vec<String> {
+    let names = (0..count).map(|n| folder(instance, &format!("req-{n}")));
+    names
+        .map(|folder| format!("{folder}genesis.json"))
+        .collect()
+}
+
+/// Root on the true bastion, whether the ledger names it or one that somebody launched by hand.
+#[tokio::test]
+async fn what_root_writes_of_other_requests_is_no_word_on_what_the_bastion_began_before() {
+    let Some(mut account) = Account::new("names").await else {
+        return;
+    };
+    account.put_lines(GROUP).await;
+    account.put_anchors(&account.bucket, ROLE).await;
+    account.next_second().await;
+    account.put_all(names_of(INSTANCE, 20)).await;
+    let own = format!("{}genesis.json", folder(INSTANCE, REQUEST));
+    for _ in 0..3 {
+        account.put(&account.bucket, &own, "x").await;
+    }
+    let (code, report, text) = account.verify(&["--search"]);
+    assert_eq!((code, &report["verdict"]), (0, &"VALID".into()), "{text}");
+    account.put_rogue().await;
+    account.keep_item().await;
+    let (code, report, text) = account.verify(&["--search"]);
+    assert_eq!((code, rules(&report)), (1, vec!["other-genesis"]), "{text}");
+    assert_eq!(report["search"]["unexplained"][0], INSTANCE);
 }
 
 /// Somebody who edits the ledger and holds another request's bastion of the real role.
