@@ -7,7 +7,7 @@
 use crate::ledger::item::Item;
 use powerpole_protocol::id::RequestId;
 use powerpole_protocol::ledger::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// So many requests are remembered, the youngest; some 100 bytes each.
@@ -18,22 +18,42 @@ type Place = (u8, u32, u8);
 
 /// What is remembered.
 #[derive(Default)]
-pub struct Furthest(Mutex<BTreeMap<RequestId, Place>>);
+pub struct Furthest {
+    places: Mutex<BTreeMap<RequestId, Place>>,
+    told: Mutex<BTreeSet<(RequestId, &'static str)>>,
+}
 
 impl Furthest {
     /// Notes where a request stands. False when it stood further before: then it was put back, or this copy of the item is
-    /// older than another that was read meanwhile, which a second look tells apart.
+    /// older than another that was read meanwhile, which a second look tells apart. A request is remembered once a seal of
+    /// control's held for its id: ids that others make up push no real one out.
     #[must_use]
-    pub fn note(&self, item: &Item) -> bool {
+    pub fn note(&self, item: &Item, sealed: bool) -> bool {
         let place = place(item);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(item.request.clone()).or_insert(place);
-        let forward = place >= *known;
-        *known = place.max(*known);
-        if all.len() > REMEMBERED {
-            all.pop_first();
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get_mut(&item.request) {
+            let forward = place >= *known;
+            *known = place.max(*known);
+            return forward;
         }
-        forward
+        if sealed {
+            all.insert(item.request.clone(), place);
+            if all.len() > REMEMBERED {
+                all.pop_first();
+            }
+        }
+        true
+    }
+
+    /// Whether this was not told of a request yet. Of very many, some are told again.
+    #[must_use]
+    pub fn first(&self, request: &RequestId, code: &'static str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = told.insert((request.clone(), code));
+        if told.len() > REMEMBERED {
+            told.pop_first();
+        }
+        first
     }
 }
 
@@ -69,12 +89,12 @@ mod tests {
                 let again = (from, next) == (State::Launching, State::Launching)
                     || (from, next) == (State::Booting, State::Launching);
                 let furthest = Furthest::default();
-                assert!(furthest.note(&at(from, 1)));
-                assert!(furthest.note(&at(from, 1)));
-                let taken = furthest.note(&at(next, if again { 2 } else { 1 }));
+                assert!(furthest.note(&at(from, 1), true));
+                assert!(furthest.note(&at(from, 1), true));
+                let taken = furthest.note(&at(next, if again { 2 } else { 1 }), true);
                 if from.may_become(next) {
                     assert!(taken, "{from} {next}");
-                    let back = furthest.note(&at(from, 1));
+                    let back = furthest.note(&at(from, 1), true);
                     assert!(!back, "{next} {from}");
                 }
             }
@@ -84,11 +104,39 @@ mod tests {
     #[test]
     fn an_older_try_is_back_and_another_request_is_not() {
         let furthest = Furthest::default();
-        assert!(furthest.note(&at(State::Launching, 2)));
-        assert!(!furthest.note(&at(State::Booting, 1)));
-        assert!(!furthest.note(&at(State::Booting, 1)));
-        assert!(furthest.note(&item("bob@example.com", 2)));
-        assert!(furthest.note(&at(State::Booting, 2)));
+        assert!(furthest.note(&at(State::Launching, 2), true));
+        assert!(!furthest.note(&at(State::Booting, 1), true));
+        assert!(!furthest.note(&at(State::Booting, 1), true));
+        assert!(furthest.note(&item("bob@example.com", 2), true));
+        assert!(furthest.note(&at(State::Booting, 2), true));
+    }
+
+    #[test]
+    fn ids_that_were_made_up_push_none_out_and_hide_no_step_back() {
+        let furthest = Furthest::default();
+        let real = at(State::Ready, 1);
+        assert!(furthest.note(&real, true));
+        for n in 0..=REMEMBERED as u64 {
+            let mut one = at(State::Closed, 1);
+            one.request = RequestId::from_parts(1 << 40 | n, [1; 10]);
+            assert!(furthest.note(&one, false));
+        }
+        // Once it is known, its seals are not asked for any more.
+        assert!(!furthest.note(&at(State::Approved, 0), false));
+        assert!(!furthest.note(&at(State::Approved, 0), true));
+    }
+
+    #[test]
+    fn a_thing_is_told_once_of_each_request() {
+        let furthest = Furthest::default();
+        let (one, other) = (
+            RequestId::from_parts(1, [1; 10]),
+            RequestId::from_parts(2, [1; 10]),
+        );
+        assert!(
+            furthest.first(&one, "a") && furthest.first(&one, "b") && furthest.first(&other, "a")
+        );
+        assert!(!furthest.first(&one, "a"));
     }
 
     #[test]
@@ -97,12 +145,12 @@ mod tests {
         for n in 0..=REMEMBERED as u64 {
             let mut one = at(State::Closed, 1);
             one.request = RequestId::from_parts(n, [1; 10]);
-            assert!(furthest.note(&one));
+            assert!(furthest.note(&one, true));
         }
         let mut old = at(State::Approved, 0);
         old.request = RequestId::from_parts(0, [1; 10]);
-        assert!(furthest.note(&old));
+        assert!(furthest.note(&old, true));
         old.request = RequestId::from_parts(REMEMBERED as u64, [1; 10]);
-        assert!(!furthest.note(&old));
+        assert!(!furthest.note(&old, true));
     }
 }

@@ -82,6 +82,7 @@ async fn doubted(service: &Service, item: &Item) -> Option<bool> {
     }
     if item.state == State::Ready
         && let Err(doubt) = approval::check_running(service, item)
+        && service.furthest.first(&item.request, doubt.code())
     {
         approval::alarm(item, doubt);
     }
@@ -125,15 +126,22 @@ enum Stood {
 }
 
 async fn stood(service: &Service, item: &Item) -> Stood {
-    if service.furthest.note(item) {
+    if noted(service, item) {
         return Stood::Here;
     }
     // A read that begins now sees all that was seen before.
     match service.ledger.read(&item.request).await {
-        Ok(Some(again)) if service.furthest.note(&again) => Stood::Overtaken,
+        Ok(Some(again)) if noted(service, &again) => Stood::Overtaken,
         Ok(_) => Stood::Further,
         Err(_) => Stood::Unknown,
     }
+}
+
+/// Either seal is over the request's id; nothing is built under an approval whose seal does not hold.
+fn noted(service: &Service, item: &Item) -> bool {
+    let seals = &service.keys.seals;
+    let sealed = seals.holds_asked(item) || seals.holds_approved(item);
+    service.furthest.note(item, sealed)
 }
 
 async fn execute(service: &Service, item: &Item, action: &Action) -> Result<Progress, StepError> {
