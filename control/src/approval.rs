@@ -40,6 +40,7 @@ pub struct Try<'a> {
     item: Approved<'a>,
     handoff: &'a str,
     image: &'a str,
+    subnet: &'a str,
     at: Timestamp,
 }
 
@@ -54,6 +55,12 @@ impl<'a> Try<'a> {
     #[must_use]
     pub fn image(&self) -> &'a str {
         self.image
+    }
+
+    /// Its subnet.
+    #[must_use]
+    pub fn subnet(&self) -> &'a str {
+        self.subnet
     }
 
     /// When it began.
@@ -138,7 +145,7 @@ impl Doubt {
                 "The approval is too old to build on: control was down for long, or somebody has set the request back in the ledger. Security was alarmed."
             }
             Self::Try => {
-                "The ledger does not name the bastion that control began to build: its image, handoff, attempt or time was written there by somebody else, or by a control of another version. So nothing is built on it. Security was alarmed."
+                "The ledger does not name the bastion that control began to build: its image, handoff, subnet, attempt or time was written there by somebody else, or by a control of another version. So nothing is built on it. Security was alarmed."
             }
             Self::SetBack => {
                 "Somebody has set the request back in the ledger: EC2 knows an instance of it that cannot be there yet. So nothing is built on it. Security was alarmed."
@@ -147,7 +154,7 @@ impl Doubt {
                 "The ledger names another bastion, or another key of it, than the one that took the handoff, so no password was sent. Security was alarmed."
             }
             Self::Instance => {
-                "The ledger names an instance that was not launched for this request, so it gets nothing. Security was alarmed."
+                "The ledger names an instance that was not launched for this request, or EC2 has several, so none gets anything. Security was alarmed."
             }
             Self::Message => {
                 "The ledger names another place than the operator's direct messages for the password, so it was not sent. Security was alarmed."
@@ -221,8 +228,8 @@ pub fn approved<'a>(service: &Service, item: &'a Item) -> Result<Approved<'a>, D
 /// The item as a try that may have effects.
 ///
 /// # Errors
-/// When its approval's seal does not hold, or it names no try that control began: one without a seal that holds, beyond the
-/// last that there may be, that lies ahead, or that began before the wanted start. [`StepError::Over`] when its time is over,
+/// When its approval's seal does not hold, or it names no try that control began: one without a seal that holds, that
+/// lies ahead, or that began before the wanted start. [`StepError::Over`] when its time is over,
 /// so that an older try that was put back does nothing.
 pub fn tried<'a>(service: &Service, item: &'a Item) -> Result<Try<'a>, StepError> {
     sealed(service, item).map_err(StepError::Doubt)?;
@@ -235,23 +242,25 @@ pub fn tried<'a>(service: &Service, item: &'a Item) -> Result<Try<'a>, StepError
         item: Approved(item),
         handoff: begun.handoff,
         image: begun.image,
+        subnet: begun.subnets.last().ok_or(StepError::Doubt(Doubt::Try))?,
         at: begun.at,
     })
 }
 
 fn sealed(service: &Service, item: &Item) -> Result<(), Doubt> {
-    let (seals, times) = (&service.keys.seals, &service.config.times);
+    let seals = &service.keys.seals;
     if !seals.holds_approved(item) {
         return Err(Doubt::Approval);
     }
     if item.attempt.0 == 0 {
         return Ok(());
     }
-    // Both times are under seals: no clock of a replica decides whether the try began too early.
-    let early = |at| !due(item, at, times.launch_ahead_s);
-    let ahead = |at| at > after(service.clock.now(), SKEW_S);
-    let wrong = item.launched_at.is_none_or(|at| early(at) || ahead(at));
-    if wrong || !seals.holds_try(item) || item.attempt.0 > times.max_attempts {
+    let Some(begun) = begun(item).filter(|_| seals.holds_try(item)) else {
+        return Err(Doubt::Try);
+    };
+    // All of it is sealed: no clock of a replica and no setting of today decides whether the try began too early.
+    let early = !due(item, begun.at, begun.ahead_s);
+    if early || begun.at > after(service.clock.now(), SKEW_S) {
         return Err(Doubt::Try);
     }
     Ok(())

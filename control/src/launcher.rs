@@ -72,12 +72,15 @@ pub async fn begin(
         .cloud
         .image(&service.config.bastion.image_parameter)
         .await?;
+    let subnets = subnets(service, &item, attempt);
     let derivation = &service.keys.derivation;
     let begun = Begun {
         attempt,
         handoff: &derivation.handoff_name(&item.request, attempt),
         image: &image,
+        subnets: &subnets,
         at: now,
+        ahead_s: service.config.times.launch_ahead_s,
     };
     let new = NewAttempt {
         begun,
@@ -92,6 +95,19 @@ pub async fn begin(
             .apply(&item.request, to::begin_attempt(&item, &new))
             .await?,
     )
+}
+
+/// The subnets of the tries before, which were sealed, and this one's: another at every try, as far as settings name some.
+fn subnets(service: &Service, item: &Item, attempt: Attempt) -> Vec<String> {
+    let all = &service.config.bastion.subnets;
+    let before = usize::try_from(attempt.0.saturating_sub(1)).unwrap_or(0);
+    let own = all.get(before % all.len().max(1));
+    item.subnets
+        .iter()
+        .take(before)
+        .chain(own)
+        .cloned()
+        .collect()
 }
 
 /// Does what is left of a try's launch. Only one replica does at a time.
@@ -189,7 +205,7 @@ async fn instance(service: &Service, item: Try<'_>) -> Result<Option<InstanceId>
         all.into_iter().partition(|one| one.attempt == item.attempt);
     // Ended when their try failed, if EC2 showed them by then.
     instances::end(service, &earlier).await?;
-    let instance = match (own.into_iter().next(), &item.instance) {
+    let instance = match (only(own)?, &item.instance) {
         (Some(own), Some(named)) if own.instance != *named => {
             return Err(StepError::Doubt(Doubt::Instance));
         }
@@ -205,7 +221,40 @@ async fn instance(service: &Service, item: Try<'_>) -> Result<Option<InstanceId>
     tracing::info!(request = %item.request, attempt = item.attempt.0, instance = %instance, image = item.image(), "launched");
     let written = to::record_instance(&item, &instance);
     let written = service.apply(&item.request, written).await?;
+    if written.is_none() {
+        end_if_over(service, item, &instance).await?;
+    }
     Ok(written.map(|_| instance))
+}
+
+/// The one instance of a try in its subnet: the living one, or one that has ended. Several living ones are none: which of
+/// them control launched cannot be told.
+fn only(own: Vec<Launched>) -> Result<Option<Launched>, StepError> {
+    let here = own.into_iter().filter(|one| !one.elsewhere);
+    let (gone, there): (Vec<Launched>, Vec<Launched>) =
+        here.partition(|one| one.state == InstanceState::Gone);
+    if there.len() > 1 {
+        return Err(StepError::Doubt(Doubt::Instance));
+    }
+    Ok(there.into_iter().chain(gone).next())
+}
+
+/// Ends what was launched while another replica gave its try up: EC2 did not show it to that one, and nobody looks again.
+async fn end_if_over(
+    service: &Service,
+    item: Try<'_>,
+    instance: &InstanceId,
+) -> Result<(), StepError> {
+    let goes_on = |now: &Item| {
+        let stands = matches!(now.state, State::Launching | State::Booting | State::Ready);
+        stands && now.attempt == item.attempt
+    };
+    let now = service.ledger.read(&item.request).await;
+    if matches!(&now, Ok(Some(now)) if goes_on(now)) {
+        return Ok(());
+    }
+    tracing::warn!(request = %item.request, attempt = item.attempt.0, instance = %instance, "ends an instance whose try is over");
+    Ok(service.cloud.terminate(instance).await?)
 }
 
 fn not_there(detail: &str) -> StepError {
@@ -216,9 +265,9 @@ fn not_there(detail: &str) -> StepError {
 }
 
 async fn run(service: &Service, item: Try<'_>) -> Result<InstanceId, StepError> {
+    // EC2 and Slack were asked since it was looked at: its time may be over by now.
+    tried(service, &item)?;
     let bastion = &service.config.bastion;
-    let turn = usize::try_from(item.attempt.0.saturating_sub(1)).unwrap_or(0)
-        % bastion.subnets.len().max(1);
     let user_data = documents::user_data(service, item)?;
     let derivation = &service.keys.derivation;
     let launch = Launch {
@@ -227,7 +276,7 @@ async fn run(service: &Service, item: Try<'_>) -> Result<InstanceId, StepError> 
         client_token: &derivation.client_token(&item.request, item.attempt),
         image: item.image(),
         instance_type: &bastion.instance_type,
-        subnet: bastion.subnets.get(turn).map_or("", String::as_str),
+        subnet: item.subnet(),
         security_groups: &bastion.security_groups,
         instance_profile: &bastion.instance_profile,
         tags: &bastion.tags,

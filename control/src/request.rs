@@ -184,6 +184,8 @@ impl Wish {
             handoff: None,
             launched_at: None,
             image: None,
+            subnets: Vec::new(),
+            launch_ahead_s: None,
             instance: None,
             handoff_at: None,
             handoff_gone_at: None,

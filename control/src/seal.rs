@@ -9,7 +9,8 @@
 //! field length u32 big-endian ‖ bytes; times and addresses as text, numbers as 8 bytes big-endian
 //! asked     "powerpole/seal/1/asked", ASKED
 //! approved  "powerpole/seal/1/approved", ASKED, approver, approver's Slack id, approved_at
-//! try       "powerpole/seal/1/try", request, the approval's seal as text, attempt, handoff, image, launched_at
+//! try       "powerpole/seal/1/try", request, the approval's seal as text, attempt, handoff, image,
+//!           count of subnets, subnet*, launched_at, launch_ahead_s
 //! bastion   "powerpole/seal/1/bastion", request, the try's seal as text, instance, bastion's key as text
 //! ASKED     request, number, requested_at, operator, operator's Slack id, account, principal, cluster, level,
 //!           count of schemas, schema*, duration_s, start_at (a field of no bytes when there is none), reason
@@ -47,8 +48,12 @@ pub struct Begun<'a> {
     pub handoff: &'a str,
     /// Its image.
     pub image: &'a str,
+    /// The subnets of all tries up to this one, its own last: EC2 keeps a client token's promise within one zone alone.
+    pub subnets: &'a [String],
     /// When it began, in whole seconds.
     pub at: Timestamp,
+    /// So many seconds before the wanted start it was allowed to begin.
+    pub ahead_s: u64,
 }
 
 impl SealKey {
@@ -151,7 +156,12 @@ impl SealKey {
         field(&mut mac, &u64::from(begun.attempt.0).to_be_bytes());
         field(&mut mac, begun.handoff.as_bytes());
         field(&mut mac, begun.image.as_bytes());
+        field(&mut mac, &(begun.subnets.len() as u64).to_be_bytes());
+        for subnet in begun.subnets {
+            field(&mut mac, subnet.as_bytes());
+        }
         field(&mut mac, begun.at.to_string().as_bytes());
+        field(&mut mac, &begun.ahead_s.to_be_bytes());
         mac
     }
 
@@ -169,11 +179,14 @@ impl SealKey {
 /// What an item says of its current try; none when it says nothing, or not all.
 #[must_use]
 pub fn begun(item: &Item) -> Option<Begun<'_>> {
+    let tries = usize::try_from(item.attempt.0).ok()?;
     Some(Begun {
         attempt: Some(item.attempt).filter(|attempt| attempt.0 > 0)?,
         handoff: item.handoff.as_deref()?,
         image: item.image.as_deref()?,
+        subnets: Some(item.subnets.as_slice()).filter(|all| all.len() == tries)?,
         at: item.launched_at?,
+        ahead_s: item.launch_ahead_s?,
     })
 }
 
@@ -254,6 +267,8 @@ pub(crate) mod tests {
         item.attempt = Attempt(1);
         item.handoff = Some("powerpole/handoff/0011".into());
         item.image = Some("ami-0123456789abcdef0".into());
+        item.subnets = vec!["subnet-0123456789abcdef0".into()];
+        item.launch_ahead_s = Some(600);
         item.launched_at = Some(now());
         item.try_seal = begun(&item).map(|begun| key().tried(&item, begun));
         let instance = InstanceId::parse("i-0123456789abcdef0").unwrap();
@@ -266,7 +281,7 @@ pub(crate) mod tests {
     #[test]
     fn every_fact_of_a_try_and_of_its_bastion_breaks_its_seal_when_it_changes() {
         type Change = fn(&mut Item);
-        let of_try: [Change; 11] = [
+        let of_try: [Change; 16] = [
             |i| i.request = RequestId::from_parts(9, [9; 10]),
             |i| i.approval_seal = i.asked_seal.clone(),
             |i| i.approval_seal = None,
@@ -278,6 +293,11 @@ pub(crate) mod tests {
             |i| i.image = None,
             |i| i.launched_at = Some(after(now(), 1)),
             |i| i.launched_at = None,
+            |i| i.subnets = vec!["subnet-1".into()],
+            |i| i.subnets.clear(),
+            |i| i.subnets.push("subnet-1".into()),
+            |i| i.launch_ahead_s = Some(601),
+            |i| i.launch_ahead_s = None,
         ];
         let of_bastion: [Change; 5] = [
             |i| i.instance = InstanceId::parse("i-00000000000000001").ok(),
@@ -405,6 +425,6 @@ pub(crate) mod tests {
     // Made from the layout above by another program.
     const ASKED: &str = "bba090fd49df1168a3a1d57cc97d73f092212c16e840a20ae8fd719368ebdedf";
     const APPROVED: &str = "24d27d5028327acad13f306e07e30d898538c0002fea4315f3a13b6ef0687a4b";
-    const TRIED: &str = "bb9c22f77c1b0f2214874a5af5b0e24c207a0afc8f3355b31cd27634e04d9a35";
-    const BASTION: &str = "121fad1a6fac3d4d0453ee4581aaaba06d4eafa066ee45ba0e79b7f7d861ddfb";
+    const TRIED: &str = "51ca27104e773dee6e3461e46cc75c23b85bb88bfdd74fa0a4b62fb80482b54b";
+    const BASTION: &str = "908ecb6a9b87e5ba4fad8c604266ef233a79231540649518a4203169b6acefac";
 }

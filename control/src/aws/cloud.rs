@@ -43,6 +43,17 @@ pub enum InstanceState {
     Gone,
 }
 
+/// An instance that a client token has launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub instance: InstanceId,
+    /// How it stands.
+    pub state: InstanceState,
+    /// The subnet that it was launched into; EC2 forgets it when the instance has ended.
+    pub subnet: Option<String>,
+}
+
 /// AWS did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
@@ -88,8 +99,8 @@ impl CloudError {
 
 /// What the launcher needs of AWS.
 ///
-/// Contract: every call is idempotent. `launch` with the same client token gives the same instance; `find` sees it by
-/// that token moments later. `put_handoff` of a name that
+/// Contract: every call is idempotent. `launch` with the same client token and subnet gives the same instance; `find` sees it
+/// by that token moments later. `put_handoff` of a name that
 /// exists writes the same value again. `terminate` and `delete_handoff` of what is gone succeed.
 pub trait Cloud: Send + Sync {
     /// The image id that an SSM parameter names.
@@ -99,12 +110,9 @@ pub trait Cloud: Send + Sync {
         &'a self,
         launch: &'a Launch<'a>,
     ) -> BoxFuture<'a, Result<InstanceId, CloudError>>;
-    /// The instances that were launched with this client token, by id, and how they stand: one, or none when there never
-    /// was one, when it was launched a moment ago, or when it has been gone for long.
-    fn find<'a>(
-        &'a self,
-        client_token: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(InstanceId, InstanceState)>, CloudError>>;
+    /// The instances that were launched with this client token, by id: none when there never was one, when it was launched
+    /// a moment ago, or when it has been gone for long; and several when somebody who saw the token used it in other zones.
+    fn find<'a>(&'a self, client_token: &'a str) -> BoxFuture<'a, Result<Vec<Found>, CloudError>>;
     /// An instance's private address; it has one from its launch to its end.
     fn address<'a>(
         &'a self,
@@ -161,10 +169,7 @@ impl Cloud for Aws {
     ) -> BoxFuture<'a, Result<InstanceId, CloudError>> {
         Box::pin(ec2::launch(&self.ec2, launch))
     }
-    fn find<'a>(
-        &'a self,
-        client_token: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(InstanceId, InstanceState)>, CloudError>> {
+    fn find<'a>(&'a self, client_token: &'a str) -> BoxFuture<'a, Result<Vec<Found>, CloudError>> {
         Box::pin(ec2::find(&self.ec2, client_token))
     }
     fn address<'a>(

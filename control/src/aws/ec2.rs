@@ -1,6 +1,6 @@
 //! EC2: launches, finds, looks at and ends bastions. Nothing else.
 
-use super::cloud::{CloudError, InstanceState, Launch, sort};
+use super::cloud::{CloudError, Found, InstanceState, Launch, sort};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::ProvideErrorMetadata as _;
 use aws_sdk_ec2::types::{
@@ -53,9 +53,11 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
         Ok(done) => done,
         // The configuration changed since the first launch of this try: that instance is the one.
         Err(error) if error.code() == Some("IdempotentParameterMismatch") => {
-            let found = find(client, wish.client_token).await?.into_iter().next();
+            let found = find(client, wish.client_token).await?;
             return found
-                .map(|(instance, _)| instance)
+                .into_iter()
+                .find(|found| found.subnet.as_deref() == Some(wish.subnet))
+                .map(|found| found.instance)
                 .ok_or_else(|| sort("RunInstances", &error));
         }
         Err(error) => return Err(sort("RunInstances", &error)),
@@ -69,11 +71,9 @@ pub(super) async fn launch(client: &Client, wish: &Launch<'_>) -> Result<Instanc
 }
 
 /// What this client token has launched. The token is set at the launch and never after, and nobody but control can tell it
-/// before; tags may be set by whoever may tag.
-pub(super) async fn find(
-    client: &Client,
-    client_token: &str,
-) -> Result<Vec<(InstanceId, InstanceState)>, CloudError> {
+/// before; tags may be set by whoever may tag. Whoever may look can use it after that, in another zone: EC2 holds a token to
+/// one launch within each.
+pub(super) async fn find(client: &Client, client_token: &str) -> Result<Vec<Found>, CloudError> {
     let launched = Filter::builder()
         .name("client-token")
         .values(client_token)
@@ -84,13 +84,19 @@ pub(super) async fn find(
         .send()
         .await
         .map_err(|error| sort("DescribeInstances", &error))?;
-    let mut all: Vec<(InstanceId, InstanceState)> = found
+    let mut all: Vec<Found> = found
         .reservations()
         .iter()
         .flat_map(|r| r.instances())
-        .filter_map(|i| Some((InstanceId::parse(i.instance_id()?).ok()?, state(i))))
+        .filter_map(|i| {
+            Some(Found {
+                instance: InstanceId::parse(i.instance_id()?).ok()?,
+                state: state(i),
+                subnet: i.subnet_id().map(str::to_owned),
+            })
+        })
         .collect();
-    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    all.sort_by(|one, other| one.instance.cmp(&other.instance));
     Ok(all)
 }
 

@@ -38,6 +38,10 @@ pub mod own {
     pub const APPROVAL_SEAL: &str = "approval_seal";
     /// S: seal of the current try.
     pub const TRY_SEAL: &str = "try_seal";
+    /// L of S: the subnet of every try up to the current one; under the try's seal.
+    pub const SUBNETS: &str = "subnets";
+    /// N: so many seconds before the wanted start the current try was allowed to begin; under the try's seal.
+    pub const LAUNCH_AHEAD_S: &str = "launch_ahead_s";
     /// S: seal of the bastion that redeemed the current try's handoff.
     pub const BASTION_SEAL: &str = "bastion_seal";
 }
@@ -202,6 +206,10 @@ pub struct Item {
     pub launched_at: Option<Timestamp>,
     /// Its image.
     pub image: Option<String>,
+    /// The subnets of all tries, the current one's last.
+    pub subnets: Vec<String>,
+    /// So many seconds before the wanted start it was allowed to begin.
+    pub launch_ahead_s: Option<u64>,
     /// Its instance.
     pub instance: Option<InstanceId>,
     /// When its handoff was written.
@@ -331,6 +339,8 @@ impl Item {
             handoff: r.may(a::HANDOFF, parse)?,
             launched_at: r.may(a::LAUNCHED_AT, parse)?,
             image: r.may(a::IMAGE, parse)?,
+            subnets: r.list(own::SUBNETS)?.to_vec(),
+            launch_ahead_s: r.number(own::LAUNCH_AHEAD_S)?,
             instance: r.may(a::INSTANCE, parse)?,
             handoff_at: r.may(own::HANDOFF_AT, parse)?,
             handoff_gone_at: r.may(own::HANDOFF_GONE_AT, parse)?,

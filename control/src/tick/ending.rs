@@ -11,7 +11,7 @@ use crate::launcher::{self, Progress, failure, moved};
 use crate::ledger::item::{Closing, Item};
 use crate::ledger::transitions as to;
 use crate::service::{Service, StepError};
-use powerpole_protocol::id::Attempt;
+use powerpole_protocol::id::{Attempt, InstanceId};
 use powerpole_protocol::ledger::State;
 
 /// EC2 may not know an instance yet for this many seconds after its launch.
@@ -22,7 +22,9 @@ pub(super) async fn abandon(service: &Service, item: &Item) -> Result<Progress, 
     let all = instances::all(service, item).await?;
     instances::end(service, &all).await?;
     shown(service, item, &all)?;
-    let own = all.iter().find(|one| one.attempt == item.attempt);
+    let own = all
+        .iter()
+        .find(|one| one.attempt == item.attempt && !one.elsewhere);
     // It may have been launched without being written down.
     if let (Some(own), None) = (own, &item.instance) {
         let written = to::record_instance(item, &own.instance);
@@ -78,15 +80,17 @@ pub(super) async fn look(service: &Service, item: &Item) -> Result<Progress, Ste
     let Some(named) = &item.instance else {
         return Ok(Progress::Stayed);
     };
-    let own = instances::of(service, &item.request, item.attempt).await?;
-    let own = own.into_iter().next();
-    if own.as_ref().is_some_and(|own| own.instance != *named) {
+    let all = instances::of(service, item, item.attempt).await?;
+    let (named_one, other) = told_apart(&all, named);
+    if other && named_one.is_none() {
         if item.state == State::Ready {
             approval::alarm(item, Doubt::Instance);
         } else {
             return approval::distrust(service, item, Doubt::Instance).await;
         }
     }
+    // A window's own, whatever the ledger names.
+    let own = named_one.or_else(|| all.iter().find(|one| !one.elsewhere));
     match (own.map(|own| own.state), item.state) {
         (Some(InstanceState::Alive | InstanceState::Ending), _) => Ok(Progress::Stayed),
         (None, _) if young(service, item) => Ok(Progress::Stayed),
@@ -101,6 +105,17 @@ pub(super) async fn look(service: &Service, item: &Item) -> Result<Progress, Ste
             moved(service.apply(&item.request, failed).await?)
         }
     }
+}
+
+/// The instance that the ledger names, if it is control's, and whether that cannot be said of it: EC2 knows another one where
+/// it should be, or it elsewhere.
+fn told_apart<'a>(all: &'a [Launched], named: &InstanceId) -> (Option<&'a Launched>, bool) {
+    let is_named = |one: &&Launched| one.instance == *named;
+    let own = all.iter().filter(|one| !one.elsewhere).find(is_named);
+    let other = all
+        .iter()
+        .any(|one| !one.elsewhere || one.instance == *named);
+    (own, other)
 }
 
 /// Ends the instance first: closing the ledger of a bastion that still runs would be a lie.
@@ -144,7 +159,8 @@ pub(super) async fn ensure_gone(
         instances::end(service, &all).await?;
     }
     shown(service, item, &all)?;
-    if all.iter().any(|one| one.state != InstanceState::Gone) {
+    let left = |one: &Launched| !one.elsewhere && one.state != InstanceState::Gone;
+    if all.iter().any(left) {
         return Ok(Progress::Stayed);
     }
     let gone = to::terminated(item.attempt, service.clock.now());
@@ -164,7 +180,8 @@ fn shown(service: &Service, item: &Item, all: &[Launched]) -> Result<(), StepErr
     let Some(named) = &item.instance else {
         return Ok(());
     };
-    let shown = |one: &Launched| one.attempt == item.attempt || one.instance == *named;
+    let shown =
+        |one: &Launched| !one.elsewhere && (one.attempt == item.attempt || one.instance == *named);
     if all.iter().any(shown) || !young(service, item) {
         return Ok(());
     }

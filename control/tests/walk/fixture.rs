@@ -37,9 +37,10 @@ use powerpole_protocol::id::{InstanceId, RequestId};
 use powerpole_protocol::secret::Secret;
 use serde_json::{Value, json};
 use slack::{SIGNING_SECRET, Slack, sign, slack_answers};
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
 
 /// The workspace of the shipped example.
@@ -61,6 +62,10 @@ pub(crate) struct Stage {
     pub(crate) refusing: Arc<AtomicI64>,
     /// So many calls of KMS fail on its side.
     pub(crate) silent_kms: Arc<AtomicI64>,
+    /// Instances that control may not end.
+    pub(crate) protected: Arc<Mutex<HashSet<String>>>,
+    /// 1: the next launch waits, and this becomes 2 until it is set to 0.
+    pub(crate) holding: Arc<AtomicI64>,
     _folder: tempfile::TempDir,
 }
 
@@ -105,10 +110,14 @@ impl Stage {
             .try_init();
         let refusing = Arc::new(AtomicI64::new(0));
         let silent_kms = Arc::new(AtomicI64::new(0));
+        let holding = Arc::new(AtomicI64::new(0));
+        let protected = Arc::default();
         let proxy = axum::Router::new().fallback(pass_on).with_state(MotoProxy {
             moto: moto.url.clone(),
             refusing: Arc::clone(&refusing),
             silent_kms: Arc::clone(&silent_kms),
+            holding: Arc::clone(&holding),
+            protected: Arc::clone(&protected),
             launched: Arc::default(),
         });
         let settings = aws_settings(&format!("http://{}", serve(proxy).await)).await;
@@ -160,6 +169,8 @@ impl Stage {
             seconds,
             refusing,
             silent_kms,
+            holding,
+            protected,
             _folder: folder,
         })
     }
@@ -167,6 +178,13 @@ impl Stage {
     /// A second control on the same ledger, cloud and Slack.
     pub(crate) fn replica(&self) -> Arc<Service> {
         service(&self.service.config, &self.settings, &self.seconds)
+    }
+
+    /// As [`Stage::replica`], with other settings.
+    pub(crate) fn replica_with(&self, change: impl FnOnce(&mut Config)) -> Arc<Service> {
+        let mut config = self.service.config.clone();
+        change(&mut config);
+        service(&config, &self.settings, &self.seconds)
     }
 
     pub(crate) fn wait(&self, seconds: i64) {

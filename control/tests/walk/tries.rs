@@ -16,6 +16,7 @@ use powerpole_protocol::ledger::State;
 use powerpole_protocol::secret::Token;
 use serde_json::json;
 
+mod elsewhere;
 mod endings;
 mod setbacks;
 
@@ -23,6 +24,10 @@ type Edit = (&'static str, AttributeValue);
 
 fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
+}
+
+fn subnets(one: &str) -> AttributeValue {
+    AttributeValue::L(vec![text(one)])
 }
 
 fn number(n: u64) -> AttributeValue {
@@ -92,6 +97,8 @@ fn facts(image: &str) -> Vec<Edit> {
         ("handoff", text("powerpole/handoff/0123")),
         ("attempt", number(2)),
         ("launched_at", text("2026-11-23T11:59:59Z")),
+        ("subnets", subnets("subnet-1")),
+        ("launch_ahead_s", number(1)),
         ("try_seal", text(&"0".repeat(64))),
         ("try_seal", text("")),
     ]
@@ -121,6 +128,8 @@ async fn a_try_that_was_written_into_the_ledger_launches_nothing_whenever_its_st
             ("launched_at", text(&stage.now().to_string())),
             ("handoff", text("powerpole/handoff/x")),
             ("image", text(&theirs)),
+            ("subnets", subnets(&stage.service.config.bastion.subnets[0])),
+            ("launch_ahead_s", number(0)),
         ];
         if let Some(seal) = &seal {
             set.push(("try_seal", text(seal)));
@@ -177,7 +186,9 @@ async fn a_try_that_began_before_its_start_launches_nothing_whoever_sealed_it() 
         attempt: Attempt::FIRST,
         handoff: "powerpole/handoff/x",
         image: &image,
+        subnets: &stage.service.config.bastion.subnets[..1],
         at: start - jiff::SignedDuration::from_secs(1),
+        ahead_s: 0,
     };
     let set = [
         ("state", text("LAUNCHING")),
@@ -185,6 +196,8 @@ async fn a_try_that_began_before_its_start_launches_nothing_whoever_sealed_it() 
         ("launched_at", text(&begun.at.to_string())),
         ("handoff", text(begun.handoff)),
         ("image", text(&image)),
+        ("subnets", subnets(&begun.subnets[0])),
+        ("launch_ahead_s", number(0)),
         (
             "try_seal",
             text(&stage.service.keys.seals.tried(&item, begun)),
@@ -230,7 +243,7 @@ async fn a_try_that_is_changed_after_its_launch_gets_neither_handoff_nor_passwor
         return;
     };
     let theirs = images(&stage).await[1].clone();
-    for (name, value) in facts(&theirs).into_iter().take(5) {
+    for (name, value) in facts(&theirs).into_iter().take(7) {
         // Before the handoff is written down.
         let request = approved(&stage, "U0ALICE").await;
         execute::pursue(&stage.service, &request).await;
@@ -267,7 +280,7 @@ async fn a_try_that_is_changed_after_its_launch_gets_neither_handoff_nor_passwor
             .all(|(_, body)| !body.to_string().contains("never-stored"))
     );
     let instances = stage.instances().await;
-    assert_eq!(instances.len(), 15);
+    assert_eq!(instances.len(), 21);
     assert!(instances.iter().all(|state| state == "terminated"));
 }
 
