@@ -14,7 +14,7 @@ pub(crate) struct ObjectVersion {
     pub(crate) version_id: String,
     /// RFC 3339, by S3's clock.
     pub(crate) last_modified: String,
-    /// It was written in parts: its time is when that was begun, so that it is no anchor.
+    /// It was written in parts: its time is when that was begun, so that it is no anchor and no roll.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) in_parts: bool,
     /// The object's bytes as text.

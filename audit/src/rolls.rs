@@ -18,10 +18,25 @@ pub(crate) const FOLDER: &str = "rolls/";
 const LATE_S: u64 = 2 * 86_400;
 
 /// Whether an object of the folder is meant to be a roll, by its key alone.
-pub(crate) fn is_roll_key(key: &str) -> bool {
+fn is_roll_key(key: &str) -> bool {
     key.strip_prefix(FOLDER)
         .and_then(|name| name.strip_prefix("roll-")?.strip_suffix(".json"))
         .is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether an object is meant to be a roll: by its key, and written whole, as control writes them. What is written in
+/// parts may come long after the time that it has.
+pub(crate) fn is_roll(object: &ObjectVersion) -> bool {
+    !object.in_parts && is_roll_key(&object.key)
+}
+
+/// How a foreign object is told.
+fn foreign_name(object: &ObjectVersion) -> String {
+    if is_roll_key(&object.key) {
+        format!("{}, written in parts,", object.key)
+    } else {
+        object.key.clone()
+    }
 }
 
 /// What lies among the rolls of a bucket, or in a file.
@@ -31,7 +46,7 @@ pub(crate) struct Objects {
     pub(crate) versions: Vec<ObjectVersion>,
     /// How many later versions there are; at least those that are here.
     pub(crate) later: u64,
-    /// How many keys there are that are no roll's; at least those that are here.
+    /// How many keys there are that are no roll's, or hold something in parts; at least those that are here.
     pub(crate) foreign: u64,
     /// There is more than was looked at, behind the last roll that was.
     pub(crate) cut: bool,
@@ -101,7 +116,7 @@ impl Objects {
     fn here(&self) -> (u64, u64) {
         let (mut later, mut seen, mut foreign) = (0, BTreeSet::new(), BTreeSet::new());
         for object in &self.versions {
-            if !is_roll_key(&object.key) {
+            if !is_roll(object) {
                 foreign.insert(object.key.as_str());
             } else if !seen.insert(object.key.as_str()) {
                 later += 1;
@@ -142,7 +157,7 @@ pub(crate) struct Rolls {
     pub(crate) findings: Vec<Found>,
     /// Later versions of a roll.
     pub(crate) overwritten: u64,
-    /// Keys of the folder that are no roll's, the first of them: somebody wrote them, and they say nothing.
+    /// Objects of the folder that are no rolls, the first of them: somebody wrote them, and they say nothing.
     pub(crate) foreign: Vec<String>,
     /// How many there are.
     pub(crate) foreigners: u64,
@@ -156,11 +171,8 @@ impl Rolls {
     /// Reads every roll. One that cannot be read is a contradiction, and what the others say stays known. An object under
     /// a key that no roll has is foreign, and the others are judged without it.
     pub(crate) fn read(objects: Objects) -> Result<Rolls, CheckError> {
-        let (versions, foreign): (Vec<_>, Vec<_>) = objects
-            .versions
-            .into_iter()
-            .partition(|object| is_roll_key(&object.key));
-        let mut foreign: Vec<String> = foreign.into_iter().map(|object| object.key).collect();
+        let (versions, foreign): (Vec<_>, Vec<_>) = objects.versions.into_iter().partition(is_roll);
+        let mut foreign: Vec<String> = foreign.iter().map(foreign_name).collect();
         foreign.sort();
         foreign.dedup();
         let (versions, later) = first_versions(versions)?;
@@ -486,6 +498,19 @@ mod tests {
             assert_eq!(rolls.foreign, [key]);
             assert_eq!((rolls.exit_code(false), rolls.exit_code(true)), (0, 1));
         }
+    }
+
+    /// Begun before the true one and completed after it.
+    #[test]
+    fn what_was_written_in_parts_takes_no_roll_s_place() {
+        let mut parts = object(&roll());
+        parts.in_parts = true;
+        parts.last_modified = "2026-01-01T00:00:00Z".to_owned();
+        parts.body = "x".to_owned();
+        let rolls = read(vec![parts, object(&roll())]);
+        assert_eq!((rolls.verdict(), rolls.overwritten), ("COMPLETE", 0));
+        assert!(rolls.foreign[0].ends_with("01.json, written in parts,"));
+        assert_eq!((rolls.foreigners, rolls.exit_code(true)), (1, 1));
     }
 
     #[test]

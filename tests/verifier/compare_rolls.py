@@ -76,6 +76,8 @@ def mutate(dice, rolls):
         return kind, objects[:dice.randrange(len(objects) + 1)] + [{"left_out": left_out}]
     if kind == "later":
         return kind, objects + [dict(objects[place], last_modified="2026-02-01T00:00:00Z", body="{}")]
+    if kind == "foreign" and dice.random() < 0.3:
+        return kind, [dict(objects[place], last_modified="2025-01-01T00:00:00Z", body="{}", in_parts=True)] + objects
     if kind == "foreign":
         key = dice.choice(("rolls/zzz", "rolls/roll-1.json", objects[place]["key"] + "x", "roll" + objects[place]["key"]))
         return kind, objects + [dict(objects[place], key=key, body=dice.choice(("", "{}", objects[place]["body"])))]

@@ -128,8 +128,9 @@ def main(path):
         versions = [json.loads(line) for line in lines if line.strip()]
     left_out = [version["left_out"] for version in versions if "left_out" in version]
     versions = [version for version in versions if "left_out" not in version]
-    foreign = {version["key"] for version in versions if not KEY.fullmatch(version["key"])}
-    versions = [version for version in versions if version["key"] not in foreign]
+    is_roll = lambda version: KEY.fullmatch(version["key"]) and not version.get("in_parts")
+    foreign = {version["key"] for version in versions if not is_roll(version)}
+    versions = [version for version in versions if is_roll(version)]
     for version in sorted(versions, key=lambda v: v["last_modified"]):
         first.setdefault(version["key"], version["body"])
     rolls = []

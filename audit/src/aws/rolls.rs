@@ -8,7 +8,7 @@ use super::bucket::{self, Pages, read_body};
 use crate::{
     error::CheckError,
     object::{ObjectVersion, wrong},
-    rolls::{FOLDER, Objects, is_roll_key},
+    rolls::{FOLDER, Objects, is_roll},
 };
 
 /// Rolls that are read: fifty years of days.
@@ -57,7 +57,7 @@ async fn list(client: &Client, bucket: &str) -> Result<(Vec<ObjectVersion>, Obje
     while let Some(page) = pages.next().await? {
         for version in page.versions {
             let object = version.object(String::new());
-            let is_roll = is_roll_key(&object.key);
+            let is_roll = is_roll(&object);
             let full = firsts.len() == MOST;
             match firsts.last_mut() {
                 // Of one key the newest comes first.
