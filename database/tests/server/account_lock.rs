@@ -70,6 +70,20 @@ async fn event_goes_on(server: &Server, owner: &mut Conn) {
     soon(server, "the event", goes_on).await;
 }
 
+/// Waits until another bastion has the grantor's connection.
+async fn next_logs_in(server: &Server, what: &str) {
+    let next = async {
+        while server
+            .login(GRANTOR, GRANTOR_PASSWORD, OTHER)
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    soon(server, what, next).await;
+}
+
 #[tokio::test]
 async fn a_thief_has_one_connection_and_no_second_one() {
     on_each("one connection", |server| async move {
@@ -172,16 +186,7 @@ async fn a_connection_is_ended_in_time_whatever_it_is_about() {
                 .query_drop("UPDATE powerpole.grantor_logins SET seen_at = seen_at - 31")
                 .await
                 .unwrap();
-            let next = async {
-                while server
-                    .login(GRANTOR, GRANTOR_PASSWORD, OTHER)
-                    .await
-                    .is_err()
-                {
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-            };
-            soon(&server, about, next).await;
+            next_logs_in(&server, about).await;
             stays.abort();
             let gone = async {
                 while owner.query_first::<i64, _>(seen).await.unwrap() != Some(0) {
@@ -200,16 +205,7 @@ async fn a_connection_that_asks_nothing_is_ended_and_the_next_bastion_has_its_pl
     on_each("an idle grantor", |server| async move {
         install_for_one_connection(&server).await;
         let mut idle = server.grantor(THIEF).await;
-        let next = async {
-            while server
-                .login(GRANTOR, GRANTOR_PASSWORD, OTHER)
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        };
-        soon(&server, "the next bastion", next).await;
+        next_logs_in(&server, "the next bastion").await;
         assert!(idle.ping().await.is_err(), "{}", server.name);
     })
     .await;
