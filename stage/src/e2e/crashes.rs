@@ -122,7 +122,7 @@ pub(super) async fn control_killed_before_and_after_run_instances_launches_once(
             .closed(&request, Duration::from_secs(45) + CLOSING)
             .await?;
     }
-    // Both faults were met, so both cases were really walked. Control then found the instance by its tags.
+    // Both faults were met, so both cases were really walked. Control then found the instance by its client token.
     for fault in ["Delay", "ApplyThenDrop"] {
         let met = calls(&scene).await?.iter().any(|call| {
             let applied = call.get("fault").and_then(Value::as_str);
