@@ -12,6 +12,8 @@ begin() {
     BIN=$WORK/bin
     HUB=pp-$RUN-hub
     SERVERS=()
+    LANES=()
+    LANE=only
     TEST=''
     mkdir -p "$WORK/logs" "$WORK/tmp" "$BIN"
     # Sessions of unprivileged users are among what is tested.
@@ -31,13 +33,14 @@ child() {
 }
 
 # test_process LOG COMMAND…: runs one test binary to its end, for 15 minutes at most, and answers its exit code. The number
-# of a process that is gone may soon be another's: none is kept.
+# of a process that is gone may soon be another's: none is kept. A script that runs several at once does so in processes of
+# its own, each with another LANE, and notes them in LANES; each ends its own test when it is ended.
 test_process() {
     local log=$1 code=0
     shift
-    rm -f "$WORK/test.pid"
+    rm -f "$WORK/$LANE.pid"
     child "$log" env "TMPDIR=$WORK/tmp" timeout --kill-after=10 900 \
-        sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$WORK/test.pid" "$@"
+        sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$WORK/$LANE.pid" "$@"
     TEST=$CHILD
     wait "$TEST" || code=$?
     TEST=''
@@ -61,8 +64,9 @@ end_test() {
 # Tests of the stage make small stages of their own, named t<process> or t<process>-<number>, below WORK.
 remove_stages_of_tests() {
     local name file dir pid
-    pid=$(cat "$WORK/test.pid" 2>/dev/null)
-    for file in /run/powerpole/stages/t* "/run/netns/pp-t${pid:-0}-hub"; do
+    pid=$(cat "$WORK/$LANE.pid" 2>/dev/null)
+    [ -n "$pid" ] || return 0
+    for file in /run/powerpole/stages/t"$pid"{,-*} "/run/netns/pp-t$pid-hub"; do
         [ -e "$file" ] || continue
         name=$(basename "$file")
         name=${name#pp-} name=${name%-hub}
@@ -78,6 +82,8 @@ finish() {
     trap '' INT TERM HUP
     trap - EXIT
     set +e
+    for pid in "${LANES[@]}"; do kill -TERM "$pid"; done 2>/dev/null
+    for pid in "${LANES[@]}"; do wait "$pid"; done
     # Nothing of a throw-away server is worth its orderly end.
     for pid in "${SERVERS[@]}"; do kill -KILL -- "-$pid" && wait "$pid"; done 2>/dev/null
     end_test 2>/dev/null

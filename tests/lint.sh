@@ -60,7 +60,9 @@ if command -v shellcheck >/dev/null; then
     step "shell scripts" shell
 else
     echo "SKIPPED shellcheck: not installed (stage/install/apt.sh installs it); shell scripts were not checked"
+    [ "${POWERPOLE_TESTS:-}" != required ] || faults+=("shellcheck is missing")
 fi
+step "Packer's template" packer/validate.sh
 step "licences, sources and bans" licences
 step "clippy" clippy
 

@@ -98,7 +98,7 @@ mod tests {
     fn both_ways_agree_on_every_pairing_of_lengths() {
         #[cfg(target_arch = "x86_64")]
         if crate::vector::ShaNi::detect().is_none() {
-            println!("SKIPPED: this processor has no SHA instructions");
+            println!("SKIPPED (machine): this processor has no SHA instructions");
         }
         for one in 0..20 {
             for two in 0..20 {

@@ -17,7 +17,7 @@ browser       100 MB   450 MB       60 s  Debian: Chromium, node; npm: playwrigh
                                           @slack/bolt; for browser tests and pictures
 image-base    110 MB   450 MB       70 s  the bastion's root (Debian)
 together      430 MB   2.3 GB      4 min
-Building PowerPole comes after that: about 8 minutes on two cores, 8 GB.
+Building PowerPole comes after that: about 8 minutes on two cores, 6 GB of disk, 8 GB of memory.
 
 Packages of Debian 12: $(awk '!/^#|^$/ {printf "%s ", $1}' "$INSTALL_DIR/apt.txt" | fold -s -w 78 | sed '2,$s/^/  /')
 Everything else goes into $CACHE

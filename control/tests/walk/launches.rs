@@ -1,6 +1,6 @@
 //! What is launched, and what is not.
 
-use crate::fixture::{ROLE_ID, Stage, post};
+use crate::fixture::{IMAGES, ROLE_ID, Stage, post};
 use powerpole_control::ledger::item::PostKind;
 use powerpole_protocol::callback;
 use powerpole_protocol::ledger::State;
@@ -64,7 +64,6 @@ async fn an_instance_that_somebody_else_launched_is_no_bastion_whatever_its_tags
         return;
     };
     let request = stage.ask("U0ALICE").await;
-    let images = stage.ec2.describe_images().send().await.unwrap();
     let tag = |key: &str, value: &str| {
         let tag = aws_sdk_ec2::types::Tag::builder();
         tag.key(key).value(value).build()
@@ -79,7 +78,7 @@ async fn an_instance_that_somebody_else_launched_is_no_bastion_whatever_its_tags
         .ec2
         .run_instances()
         .client_token(format!("{request}-1"))
-        .image_id(images.images()[0].image_id().unwrap())
+        .image_id(IMAGES[0])
         .min_count(1)
         .max_count(1)
         .tag_specifications(tags)

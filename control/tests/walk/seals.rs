@@ -1,6 +1,6 @@
 //! Whoever may write the ledger, and what they get for it: no launch, no handoff, no ticket, and an alarm.
 
-use crate::fixture::{Stage, alarms};
+use crate::fixture::{IMAGES, Stage, alarms};
 use aws_sdk_dynamodb::types::AttributeValue;
 use powerpole_control::launcher::{self, Progress};
 use powerpole_control::ledger::item::PostKind;
@@ -226,9 +226,8 @@ async fn what_is_changed_between_launch_and_handoff_gets_neither_handoff_nor_tic
         return;
     };
     // A thief's instance under the same role.
-    let images = stage.ec2.describe_images().send().await.unwrap();
     let theirs = stage.ec2.run_instances();
-    let theirs = theirs.image_id(images.images()[0].image_id().unwrap());
+    let theirs = theirs.image_id(IMAGES[0]);
     let theirs = theirs.min_count(1).max_count(1).send().await.unwrap();
     let theirs = theirs.instances()[0].instance_id().unwrap().to_owned();
     let mut edits = approved();

@@ -1,7 +1,7 @@
 //! Whoever may write the ledger, and what they get of a bastion's launch: none from another image, before its start, under
 //! another handoff, for another try, or after the operator's right was withdrawn; and no end of somebody else's.
 
-use crate::fixture::{Bastion, Stage, alarms};
+use crate::fixture::{Bastion, IMAGES, Stage, alarms};
 use aws_sdk_dynamodb::types::AttributeValue;
 use ed25519_dalek::SigningKey;
 use powerpole_control::clock::after;
@@ -32,12 +32,6 @@ fn subnets(one: &str) -> AttributeValue {
 
 fn number(n: u64) -> AttributeValue {
     AttributeValue::N(n.to_string())
-}
-
-async fn images(stage: &Stage) -> Vec<String> {
-    let all = stage.ec2.describe_images().send().await.unwrap();
-    let ids = all.images().iter().filter_map(|image| image.image_id());
-    ids.map(str::to_owned).collect()
 }
 
 async fn state_of(stage: &Stage, instance: &InstanceId) -> String {
@@ -109,7 +103,7 @@ async fn a_try_that_was_written_into_the_ledger_launches_nothing_whenever_its_st
     let Some(stage) = Stage::start().await else {
         return;
     };
-    let theirs = images(&stage).await[1].clone();
+    let theirs = IMAGES[1].to_owned();
     let (other, _) = begun(&stage, "U0BOB").await;
     let seal = stage.item(&other).await.try_seal.unwrap();
     let monday = after(stage.now(), 4 * 86_400);
@@ -181,7 +175,7 @@ async fn a_try_that_began_before_its_start_launches_nothing_whoever_sealed_it() 
     stage.tick().await;
     stage.click("U0CAROL", "approve", &request).await;
     let item = stage.item(&request).await;
-    let image = images(&stage).await[0].clone();
+    let image = IMAGES[0].to_owned();
     let begun = Begun {
         attempt: Attempt::FIRST,
         handoff: "powerpole/handoff/x",
@@ -215,7 +209,7 @@ async fn a_try_with_another_image_handoff_number_or_time_launches_nothing() {
     let Some(stage) = Stage::start().await else {
         return;
     };
-    let theirs = images(&stage).await[1].clone();
+    let theirs = IMAGES[1].to_owned();
     for edit in facts(&theirs) {
         let what = format!("{edit:?}");
         let (request, item) = begun(&stage, "U0ALICE").await;
@@ -242,7 +236,7 @@ async fn a_try_that_is_changed_after_its_launch_gets_neither_handoff_nor_passwor
     let Some(stage) = Stage::start().await else {
         return;
     };
-    let theirs = images(&stage).await[1].clone();
+    let theirs = IMAGES[1].to_owned();
     for (name, value) in facts(&theirs).into_iter().take(7) {
         // Before the handoff is written down.
         let request = approved(&stage, "U0ALICE").await;
@@ -290,12 +284,11 @@ async fn the_image_of_a_try_is_the_one_that_the_parameter_named_when_it_began() 
         return;
     };
     let (request, item) = begun(&stage, "U0ALICE").await;
-    let images = images(&stage).await;
-    assert_eq!(item.image.as_ref(), Some(&images[0]));
+    assert_eq!(item.image.as_deref(), Some(IMAGES[0]));
     aws_sdk_ssm::Client::new(&stage.settings)
         .put_parameter()
         .name("/powerpole/image")
-        .value(&images[1])
+        .value(IMAGES[1])
         .overwrite(true)
         .send()
         .await
@@ -305,7 +298,7 @@ async fn the_image_of_a_try_is_the_one_that_the_parameter_named_when_it_began() 
     let bastion = stage.bastion(&request).await;
     let described = stage.ec2.describe_instances().send().await.unwrap();
     let launched = &described.reservations()[0].instances()[0];
-    assert_eq!(launched.image_id(), Some(images[0].as_str()));
+    assert_eq!(launched.image_id(), Some(IMAGES[0]));
     is_ready(&bastion).await;
     assert_eq!(alarms(&request), [""; 0]);
 }

@@ -287,7 +287,9 @@ fn memory_is_not_locked_under_a_finite_limit_and_the_unit_sets_none() {
 #[test]
 fn memory_is_locked_as_a_whole_where_there_is_no_limit() {
     let Some(said) = key_holder_says(Some("unlimited")) else {
-        eprintln!("SKIPPED: the limit of locked memory cannot be lifted here (CAP_SYS_RESOURCE)");
+        eprintln!(
+            "SKIPPED (machine): the limit of locked memory cannot be lifted here (CAP_SYS_RESOURCE)"
+        );
         return;
     };
     assert_eq!(said[5], "true");

@@ -2,7 +2,7 @@
 //! within a zone; and settings that change while a try is built.
 
 use super::{approved, begun, is_ready, number, state_of, text};
-use crate::fixture::{Stage, alarms};
+use crate::fixture::{IMAGES, Stage, alarms};
 use aws_sdk_dynamodb::types::AttributeValue;
 use powerpole_control::launcher;
 use powerpole_control::tick::execute;
@@ -21,12 +21,11 @@ async fn launch_under(
     protected: bool,
 ) -> InstanceId {
     let derivation = &stage.service.keys.derivation;
-    let images = stage.ec2.describe_images().send().await.unwrap();
     let launched = stage
         .ec2
         .run_instances()
         .client_token(derivation.client_token(request, Attempt(attempt)))
-        .image_id(images.images()[1].image_id().unwrap())
+        .image_id(IMAGES[1])
         .min_count(1)
         .max_count(1)
         .subnet_id(subnet)
