@@ -5,6 +5,7 @@
 #   bake.sh PAYLOAD
 #
 # PAYLOAD holds  bin/powerpole-agent      the agent
+#                bin/powerpole-shim       what amazon-ssm-agent finds as `sh`
 #                files/                   ami/files of this repository
 #                systemd/                 units (*.service, *.timer, …) and drop-in folders (*.d/*.conf)
 set -euo pipefail
@@ -17,7 +18,7 @@ absent() { say "absent here, not needed: $*"; }
 die() { printf 'bake: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || die "needs root"
-for needed in bin/powerpole-agent files/agent.toml systemd/powerpole-agent.service \
+for needed in bin/powerpole-agent bin/powerpole-shim files/agent.toml systemd/powerpole-agent.service \
     systemd/amazon-ssm-agent.service.d/powerpole.conf; do
     [ -e "$payload/$needed" ] || die "$payload/$needed is missing"
 done
@@ -49,7 +50,7 @@ passwd --lock root >/dev/null
 install -D -o root -g root -m 0755 "$payload/bin/powerpole-agent" /usr/bin/powerpole-agent
 install -d -o root -g root -m 0755 /etc/powerpole /usr/lib/powerpole /usr/lib/powerpole/shim
 install -o root -g root -m 0644 "$payload/files/agent.toml" /etc/powerpole/agent.toml
-ln -sfn /usr/bin/powerpole-agent /usr/lib/powerpole/shim/sh
+install -o root -g root -m 0755 "$payload/bin/powerpole-shim" /usr/lib/powerpole/shim/sh
 install -d -o root -g root -m 0700 /var/lib/powerpole /var/lib/powerpole/spool
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ done
 # Started last by the agent: "online" then means "ready", and no session comes before the recorder.
 if unit_exists amazon-ssm-agent.service; then
     systemctl --quiet disable amazon-ssm-agent.service
-    # The agent masks it at run time while it patches; a unit in /etc would be stronger than that mask.
+    # The agent masks it in /etc while it patches, which it cannot where a unit lies there.
     [ ! -e /etc/systemd/system/amazon-ssm-agent.service ] || die "amazon-ssm-agent.service lies in /etc/systemd/system"
 else
     absent amazon-ssm-agent.service
@@ -149,9 +150,9 @@ expect 755 /usr/bin/powerpole-agent
 expect 755 /etc/powerpole
 expect 644 /etc/powerpole/agent.toml
 expect 755 /usr/lib/powerpole/shim
+expect 755 /usr/lib/powerpole/shim/sh
 expect 700 /var/lib/powerpole
 expect 700 /var/lib/powerpole/spool
-[ "$(readlink /usr/lib/powerpole/shim/sh)" = /usr/bin/powerpole-agent ] || die "the shim does not lead to the agent"
 [ -z "$(find / -xdev -type f -perm /6000 -not -path '/proc/*' -print -quit)" ] || die "a setuid or setgid file is left"
 [ -z "$(getent group powerpole | cut -d: -f4)" ] || die "somebody is in the agent's group"
 for name in ssm-user operator; do

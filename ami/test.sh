@@ -14,6 +14,7 @@ mode_is() { [ "$(stat -c '%a %u:%g' "$root/$2")" = "$1" ]; }
 nothing() { [ -z "$(find "$@" -print -quit)" ]; }
 field() { awk -F: -v user="$1" -v n="$2" '$1 == user {print $n}' "$root/etc/$3"; }
 only_own_group() { ! awk -F: -v user="$1" '$1 != user && ("," $4 ",") ~ ("," user ",") {found=1} END {exit !found}' "$root/etc/group"; }
+lacks() { [ -f "$2" ] && ! grep -qF -- "$1" "$2"; }
 no_sudo() { ! grep -rqsE "^[[:space:]]*$1[[:space:]]" "$root/etc/sudoers" "$root/etc/sudoers.d"; }
 masked() { [ "$(readlink "$root/etc/systemd/system/$1")" = /dev/null ]; }
 wanted() { nothing "$root/etc/systemd/system" -path '*.wants/*' -name "$1"; }
@@ -39,7 +40,9 @@ check "agent's settings" mode_is "644 0:0" etc/powerpole/agent.toml
 check "spool is root's alone" mode_is "700 0:0" var/lib/powerpole/spool
 check "spool is empty" nothing "$root/var/lib/powerpole/spool" -mindepth 1
 check "shim's folder" mode_is "755 0:0" usr/lib/powerpole/shim
-check "shim leads to the agent" test "$(readlink "$root/usr/lib/powerpole/shim/sh")" = /usr/bin/powerpole-agent
+check "shim is a program of its own" mode_is "755 0:0" usr/lib/powerpole/shim/sh
+check "the agent is no program of amazon-ssm-agent's" \
+    lacks /usr/bin/powerpole-agent "$root/etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf"
 check "shim is the only thing in its folder" test "$(ls -A "$root/usr/lib/powerpole/shim")" = sh
 check "shim is first in the PATH of amazon-ssm-agent" \
     grep -q '^Environment=PATH=/usr/lib/powerpole/shim:' "$root/etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf"

@@ -23,6 +23,11 @@ variable "agent" {
   description = "Path of the powerpole-agent binary for the architecture below."
 }
 
+variable "shim" {
+  type        = string
+  description = "Path of the powerpole-shim binary, of the same build."
+}
+
 variable "architecture" {
   type        = string
   default     = "x86_64"
@@ -122,6 +127,10 @@ build {
   provisioner "file" {
     source      = var.agent
     destination = "/tmp/payload/bin/powerpole-agent"
+  }
+  provisioner "file" {
+    source      = var.shim
+    destination = "/tmp/payload/bin/powerpole-shim"
   }
   provisioner "file" {
     sources     = ["${path.root}/../ami/files", "${path.root}/../systemd", "${path.root}/../ami/bake.sh", "${path.root}/../ami/test.sh"]

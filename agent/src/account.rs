@@ -20,6 +20,7 @@ use call::{Answer, call, connect_grantor, failed, is_not_yet, options, within};
 use mysql_async::{Conn, Error as SqlError, Value, prelude::Queryable};
 use powerpole_database::{Authentication, Dialect, ticket::schema_list};
 use powerpole_protocol::{secret::Secret, ticket::Ticket};
+use std::fmt;
 use std::time::Duration;
 
 /// A reader learns of an account within its replica lag; a login is tried this often before it is refused.
@@ -39,7 +40,6 @@ pub(crate) struct Grantor {
 }
 
 /// The account of this grant, open on the server.
-#[derive(Debug)]
 pub(crate) struct Account {
     servers: Servers,
     grantor: Grantor,
@@ -48,6 +48,16 @@ pub(crate) struct Account {
     user: String,
     name_host: String,
     schemas: Vec<String>,
+}
+
+/// Without the nonce of its ticket, which stands for the grant at the server.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("request", &self.request)
+            .field("name_host", &self.name_host)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What closing found and did.

@@ -15,7 +15,7 @@ use crate::handoff;
 use crate::imds::Identity;
 use crate::mounts;
 use crate::password;
-use crate::patch;
+use crate::patch::{self, Patch, Patched};
 use crate::sql::SqlEndpoint;
 use crate::ssm;
 use crate::steps::Steps;
@@ -28,6 +28,7 @@ use powerpole_protocol::envelope::key_text;
 use powerpole_protocol::handoff::Handoff;
 use powerpole_protocol::sealed::SealedSecret;
 use powerpole_protocol::secret::Secret;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,15 @@ pub(crate) struct Window {
     pub(crate) left: Duration,
 }
 
+/// What a boot that did not fail came to.
+#[derive(Debug)]
+pub(crate) enum Booted {
+    /// The bastion is ready.
+    Ready(Window),
+    /// Nothing of the grant was begun: systemd reboots the machine for its patch as soon as the agent ends.
+    Reboots,
+}
+
 /// Boots the bastion. Everything that is up is in `bastion`, also after a failure.
 ///
 /// # Errors
@@ -89,18 +99,22 @@ pub(crate) async fn boot(
     machine: &Machine,
     bastion: &mut Bastion,
     steps: &mut Steps,
-) -> Result<Window, Failure> {
+) -> Result<Booted, Failure> {
     let config = &machine.config;
     let document = &machine.document;
     let secrets = aws_sdk_secretsmanager::Client::new(&machine.aws);
 
+    // Nobody comes in from outside while the machine is patched, either.
     steps
         .take(
-            "patch",
-            seconds(config.patch_limit_s),
-            patch::upgrade(config, &document.release),
+            "door",
+            seconds(20),
+            firewall::apply(config, &BTreeSet::new()),
         )
         .await?;
+    let Some(patched) = patch(machine, steps).await? else {
+        return Ok(Booted::Reboots);
+    };
 
     let wait = seconds(config.handoff_limit_s);
     let text = steps
@@ -145,6 +159,9 @@ pub(crate) async fn boot(
         .await?;
     let evidence = &*bastion.evidence.insert(evidence);
     let recorder = evidence.recorder();
+    recorder
+        .record_json(Kind::Event, 0, &patched.event())
+        .map_err(|error| Failure::of("evidence", &error))?;
 
     let access = &handoff.database;
     let secret = steps
@@ -241,7 +258,24 @@ pub(crate) async fn boot(
         )
         .await?;
     note(&recorder, "ready", &window.deadline.to_string())?;
-    Ok(window)
+    Ok(Booted::Ready(window))
+}
+
+/// Patches the machine; nothing if that takes a reboot, which systemd then does when the agent ends.
+async fn patch(machine: &Machine, steps: &mut Steps) -> Result<Option<Patched>, Failure> {
+    let config = &machine.config;
+    let earlier = patch::Earlier::find().map_err(|error| Failure::of("patch", &error))?;
+    let limit = seconds(config.patch_limit_s);
+    let limit = earlier.as_ref().map_or(limit, |boot| boot.left(limit));
+    let upgrade = patch::upgrade(config, &machine.document.release, earlier.as_ref());
+    match steps.take("patch", limit, upgrade).await? {
+        Patch::Done(patched) => Ok(Some(patched)),
+        Patch::Reboot => {
+            let reboot = crate::power::reboot_at_exit();
+            steps.take("reboot", seconds(30), reboot).await?;
+            Ok(None)
+        }
+    }
 }
 
 fn seconds(count: u64) -> Duration {

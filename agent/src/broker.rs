@@ -4,6 +4,7 @@
 //! ssm-user's process and is believed in nothing but its terminal. What cannot be recorded is refused.
 
 mod admission;
+mod alarms;
 mod door;
 mod exec_watch;
 mod login;
@@ -23,6 +24,7 @@ use door::Door;
 use exec_watch::ExecWatch;
 use patrol::{Places, look_again, look_first};
 use powerpole_chain::Kind;
+use powerpole_protocol::callback::Alarm;
 use serde_json::json;
 use sessions::{State, new_state};
 use socket::Listener;
@@ -55,7 +57,7 @@ pub(crate) struct BrokerConfig {
 /// amazon-ssm-agent's session worker.
 const WORKER: &str = "/usr/bin/ssm-session-worker";
 /// The program behind the shim.
-const SHIM: &str = "/usr/bin/powerpole-agent";
+const SHIM: &str = "/usr/lib/powerpole/shim/sh";
 /// amazon-ssm-agent's data.
 const SSM_DATA: &str = "/var/lib/amazon/ssm";
 /// Peers that may be in the middle of a login at once.
@@ -113,7 +115,7 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Listens for logins.
+    /// Listens for logins. They are refused until [`Broker::open_for_logins`].
     ///
     /// # Errors
     /// When a user is missing or the socket cannot be made.
@@ -159,6 +161,7 @@ impl Broker {
         let watch = ExecWatch::on(&door.rule.worker).inspect_err(|error| {
             // The tripwire is left, which sees a worker up to a quarter of a second after it began to run.
             tracing::error!(alarm = true, %error, "workers are not looked at before they run");
+            door.state.alarms.raise("exec_watch_off");
         });
         let held = json!({
             "event": "exec_watch",
@@ -177,9 +180,14 @@ impl Broker {
         }
     }
 
+    /// Takes logins from here on: whatever ends them is armed.
+    pub(crate) fn open_for_logins(&self) {
+        self.state.opened.store(true, Ordering::SeqCst);
+    }
+
     /// Takes no more logins; open sessions go on.
     pub(crate) fn refuse_new(&self) {
-        self.state.taking.store(false, Ordering::SeqCst);
+        self.state.closed.store(true, Ordering::SeqCst);
     }
 
     /// Ends every session, saying why, and then everything that still runs as the operator. Returns how many
@@ -204,6 +212,16 @@ impl Broker {
     /// Whether somebody found a way around the broker; the bastion is not trusted any more then.
     pub(crate) fn intrusion(&self) -> bool {
         self.state.intrusion.load(Ordering::SeqCst)
+    }
+
+    /// What somebody has to look at and control has not heard of.
+    pub(crate) fn alarms(&self) -> Vec<Alarm> {
+        self.state.alarms.waiting()
+    }
+
+    /// Control has heard of these.
+    pub(crate) fn heard(&self, alarms: &[Alarm]) {
+        self.state.alarms.heard(alarms);
     }
 
     /// How many logins there were.

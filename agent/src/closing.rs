@@ -10,7 +10,7 @@ use crate::control::persist;
 use crate::failure::causes;
 use crate::ssm;
 use powerpole_chain::{Kind, SealReason};
-use powerpole_protocol::callback::{ChainHead, CloseReason, Closed};
+use powerpole_protocol::callback::{Alarm, CLOSING_LIMIT_S, ChainHead, CloseReason, Closed};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ const CLOSED_LIMIT: Duration = Duration::from_secs(30);
 /// 3 s, one more call to a reader, and the limits above), so that it ends one that has no bound of its own.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 /// What systemd's timer allows after the deadline: [`LIMIT`], [`CLOSED_LIMIT`] and a little more.
-pub(crate) const GRACE: Duration = Duration::from_secs(125);
+pub(crate) const GRACE: Duration = Duration::from_secs(CLOSING_LIMIT_S);
 
 /// What the end left behind.
 #[derive(Debug, Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Report {
     sessions: u32,
     refused: u32,
     statements: u64,
+    alarms: Vec<Alarm>,
     remarks: Vec<String>,
 }
 
@@ -83,6 +84,7 @@ pub(crate) async fn tell(machine: &Machine, reason: CloseReason, report: Report)
         sessions: report.sessions,
         refused: report.refused,
         statements: report.statements,
+        alarms: report.alarms,
         remarks: report.remarks,
     };
     if let Err(error) = persist(CLOSED_LIMIT, || machine.control.closed(&closed)).await {
@@ -96,28 +98,34 @@ async fn end_sessions(
     reason: CloseReason,
     report: &mut Report,
 ) {
-    if let Some(broker) = &bastion.broker {
-        broker.refuse_new();
+    let sql = bastion.sql.take();
+    let no_more_statements = async {
+        match sql {
+            Some(sql) => sql.stop().await,
+            None => 0,
+        }
+    };
+    let Some(broker) = bastion.broker.take() else {
+        report.statements = no_more_statements.await;
+        return;
+    };
+    broker.refuse_new();
+    // At once, and before amazon-ssm-agent, which takes its time and would take the sessions' last words with it.
+    let sessions = tokio::time::timeout(SESSIONS_LIMIT, broker.end_all(message(reason)));
+    let (ended, statements) = tokio::join!(sessions, no_more_statements);
+    report.statements = statements;
+    match ended {
+        Ok(0) => {}
+        Ok(left) => report.remark(format!("{left} sessions did not end")),
+        Err(_elapsed) => report.remark("sessions did not end in time".to_owned()),
     }
-    // Stopped first, so that no session starts between the broker's last look and the power-off.
-    if bastion.broker.is_some()
-        && let Err(error) = ssm::stop(&machine.config).await
-    {
+    // The broker refuses whoever comes meanwhile, and looks at every worker until there are none any more.
+    if let Err(error) = ssm::stop(&machine.config).await {
         report.remark(format!("amazon-ssm-agent was not stopped: {error}"));
     }
-    if let Some(broker) = bastion.broker.take() {
-        match tokio::time::timeout(SESSIONS_LIMIT, broker.end_all(message(reason))).await {
-            Ok(0) => {}
-            Ok(left) => report.remark(format!("{left} sessions did not end")),
-            Err(_elapsed) => report.remark("sessions did not end in time".to_owned()),
-        }
-        let counts = broker.counts();
-        (report.sessions, report.refused) = (counts.admitted, counts.refused);
-    }
-    if let Some(sql) = bastion.sql.take() {
-        report.statements = sql.statements();
-        sql.stop().await;
-    }
+    let counts = broker.counts();
+    (report.sessions, report.refused) = (counts.admitted, counts.refused);
+    report.alarms = broker.alarms();
 }
 
 async fn close_account(bastion: &mut Bastion, report: &mut Report) {

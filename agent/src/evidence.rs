@@ -35,7 +35,9 @@ use aws_config::SdkConfig;
 use cloudwatch::CloudWatchStream;
 use keeper::{Keeper, KeeperConfig};
 use powerpole_chain::{Genesis, Head, Kind, SealReason};
-use powerpole_protocol::handoff::{BastionTimes, EvidencePlaces};
+use powerpole_protocol::handoff::{
+    BastionTimes, EvidencePlaces, MAX_END_AFTER_S, MAX_FREEZE_AFTER_S,
+};
 use progress::Patience;
 use s3::AnchorBucket;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,7 @@ impl Evidence {
         aws: &SdkConfig,
     ) -> Result<Self, EvidenceError> {
         let unlocked = keys::lock_memory().err();
+        let times = &config.times;
         let identity = sts::caller_identity(aws).await?;
         let anchor_prefix = format!("{}/{}/", identity.user_id, config.genesis.request);
         let logs = CloudWatchStream::new(aws, &config.places.log_group, &config.places.log_stream);
@@ -91,8 +94,8 @@ impl Evidence {
                 genesis: config.genesis,
                 anchor_prefix,
                 patience: Patience {
-                    freeze_after: Duration::from_secs(config.times.freeze_after_s),
-                    end_after: Duration::from_secs(config.times.end_after_s),
+                    freeze_after: Duration::from_secs(times.freeze_after_s.min(MAX_FREEZE_AFTER_S)),
+                    end_after: Duration::from_secs(times.end_after_s.min(MAX_END_AFTER_S)),
                     freeze_above_bytes: MAX_WAITING_BYTES,
                 },
                 begin_within: BEGIN_WITHIN,

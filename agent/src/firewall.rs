@@ -42,7 +42,8 @@ impl Coded for FirewallError {
     }
 }
 
-/// Puts the filter in force, replacing an earlier one of ours in the same transaction.
+/// Puts the filter in force, replacing an earlier one of ours in the same transaction. Before the database's ports are known
+/// there are none: nobody but root runs then.
 ///
 /// # Errors
 /// When a user is missing or the kernel does not take the rules; nothing has changed then.
@@ -105,7 +106,8 @@ async fn load(rules: &str) -> Result<(), FirewallError> {
     }
 }
 
-/// The rules' text. Nothing is forwarded; nothing comes in but answers, the loopback's own traffic and what an
+/// The rules' text. The loopback's connections are not tracked: an operator could fill that table, and the agent's own new
+/// connections would be dropped. Nothing is forwarded; nothing comes in but answers, the loopback's own traffic and what an
 /// address needs to be had (DHCP, neighbour discovery, path MTU).
 fn rules(who: Who, endpoint: SocketAddr, database_ports: &BTreeSet<u16>) -> String {
     let Who {
@@ -116,7 +118,14 @@ fn rules(who: Who, endpoint: SocketAddr, database_ports: &BTreeSet<u16>) -> Stri
     let family = if endpoint.is_ipv4() { "ip" } else { "ip6" };
     let (address, port) = (endpoint.ip(), endpoint.port());
     let database_ports: Vec<String> = database_ports.iter().map(u16::to_string).collect();
-    let database_ports = database_ports.join(", ");
+    let databases = if database_ports.is_empty() {
+        String::new()
+    } else {
+        let ports = database_ports.join(", ");
+        format!(
+            "oif != lo tcp dport {{ {ports} }} meta skgid != {agent} reject with icmpx admin-prohibited"
+        )
+    };
     let mut text = String::from("table inet powerpole\ndelete table inet powerpole\n");
     // Writing to a String cannot fail.
     let _ = write!(
@@ -132,7 +141,7 @@ fn rules(who: Who, endpoint: SocketAddr, database_ports: &BTreeSet<u16>) -> Stri
     meta skuid {ssm} reject with icmpx admin-prohibited
     ip daddr 169.254.169.254 meta skuid != 0 reject with icmpx admin-prohibited
     ip6 daddr fd00:ec2::254 meta skuid != 0 reject with icmpx admin-prohibited
-    oif != lo tcp dport {{ {database_ports} }} meta skgid != {agent} reject with icmpx admin-prohibited
+    {databases}
   }}
   chain input {{
     type filter hook input priority filter; policy drop;
@@ -144,6 +153,14 @@ fn rules(who: Who, endpoint: SocketAddr, database_ports: &BTreeSet<u16>) -> Stri
     icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} accept
     icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \
          nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }} accept
+  }}
+  chain own {{
+    type filter hook output priority raw;
+    oif lo notrack
+  }}
+  chain answers {{
+    type filter hook prerouting priority raw;
+    iif lo notrack
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;

@@ -1,23 +1,27 @@
-//! One bastion's life: boot, window, end, power off. There is no way out of here but power off.
+//! One bastion's life: boot, window, end, power off. There is no way out of here but power off, and one reboot before anything
+//! of the grant was begun, for the patch.
 
-use crate::boot::{self, Bastion, Machine, Window};
+use crate::boot::{self, Bastion, Booted, Machine, Window};
 use crate::clock;
 use crate::closing::{self, Report};
 use crate::config::Config;
 use crate::control::{Control, ControlError, persist};
 use crate::evidence::Gate;
-use crate::failure::{Coded as _, Failure, causes};
+use crate::failure::{Coded, Failure, causes};
 use crate::imds;
 use crate::patch;
 use crate::power;
 use crate::schedule::{Due, Schedule};
 use crate::steps::Steps;
 use ed25519_dalek::SigningKey;
-use powerpole_protocol::callback::{Answer, ChainHead, CloseReason, Command, Failed, Heartbeat};
+use powerpole_protocol::callback::{
+    Alarm, Answer, ChainHead, CloseReason, Command, Failed, Heartbeat,
+};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 
 /// How often the window is looked at.
 const PASS: Duration = Duration::from_millis(500);
@@ -27,6 +31,8 @@ const FAILED_LIMIT: Duration = Duration::from_secs(60);
 const ALIVE: Duration = Duration::from_secs(5);
 /// How often open advisories are counted anew.
 const ADVISORIES_EVERY: Duration = Duration::from_secs(3600);
+/// Longest time for that.
+const ADVISORIES_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs the bastion to its end and powers off.
 ///
@@ -44,6 +50,10 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         );
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // systemd reboots as soon as this process has ended.
+    if let Ok(Then::Reboot) = outcome {
+        return Ok(());
+    }
     // Should systemd refuse, a non-zero exit leads to the unit's FailureAction=poweroff.
     let off = power::off()
         .await
@@ -51,21 +61,59 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     outcome.and(off)
 }
 
-async fn live(config: Config, steps: &mut Steps) -> Result<(), Failure> {
+/// What becomes of the machine.
+enum Then {
+    PowerOff,
+    Reboot,
+}
+
+async fn live(config: Config, steps: &mut Steps) -> Result<Then, Failure> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Failure::of("start", &NoSignals(error)))?;
     let machine = machine(config, steps).await?;
     let mut bastion = Bastion::default();
-    match boot::boot(&machine, &mut bastion, steps).await {
-        Ok(window) => {
-            let reason = keep(&machine, &bastion, window).await;
+    let booted = tokio::select! {
+        booted = boot::boot(&machine, &mut bastion, steps) => booted,
+        // systemd's limit for the start among others: what is up is closed, and control hears of it.
+        _ = terminate.recv() => Err(Failure::of("boot", &Terminated)),
+    };
+    match booted {
+        Ok(Booted::Reboots) => Ok(Then::Reboot),
+        Ok(Booted::Ready(window)) => {
+            let reason = keep(&machine, &bastion, window, &mut terminate).await;
             let report = end(&machine, &mut bastion, reason).await;
             alive(closing::tell(&machine, reason, report)).await;
-            Ok(())
+            Ok(Then::PowerOff)
         }
         Err(failure) => {
             let _report: Report = end(&machine, &mut bastion, CloseReason::Failed).await;
             tell_failure(&machine, &failure, steps).await;
             Err(failure)
         }
+    }
+}
+
+/// The machine was told to end before it was ready.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "told to end before the bastion was ready: by systemd's limit for the start, or by somebody"
+)]
+struct Terminated;
+
+impl Coded for Terminated {
+    fn code(&self) -> &'static str {
+        "terminated"
+    }
+}
+
+/// Signals cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("signals cannot be waited for")]
+struct NoSignals(#[source] std::io::Error);
+
+impl Coded for NoSignals {
+    fn code(&self) -> &'static str {
+        "no_signals"
     }
 }
 
@@ -148,12 +196,17 @@ async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps) {
 /// What came back from work that runs beside the window.
 enum Event {
     Lease(Result<(), crate::account::AccountError>),
-    Heartbeat(Result<Answer, ControlError>),
-    Advisories(Result<u32, patch::PatchError>),
+    Heartbeat(Result<Answer, ControlError>, Vec<Alarm>),
+    Advisories(Result<Result<u32, patch::PatchError>, Elapsed>),
 }
 
 /// Keeps the window until something ends it.
-async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReason {
+async fn keep(
+    machine: &Machine,
+    bastion: &Bastion,
+    window: Window,
+    terminate: &mut Signal,
+) -> CloseReason {
     let (Some(handoff), Some(evidence), Some(account), Some(broker), Some(sql)) = (
         &bastion.handoff,
         &bastion.evidence,
@@ -163,10 +216,8 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
     ) else {
         return CloseReason::Failed;
     };
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return CloseReason::Failed;
-    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    broker.open_for_logins();
 
     let gate = evidence.gate();
     let mut schedule = Schedule::new(window.opened, window.left, &handoff.times);
@@ -196,19 +247,21 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                             }
                         }
                     }
-                    Ok(Event::Heartbeat(Ok(answer))) => {
+                    Ok(Event::Heartbeat(Ok(answer), told)) => {
                         running.heartbeat = false;
+                        broker.heard(&told);
                         if let Some(reason) = ending(&answer) {
                             return reason;
                         }
                     }
-                    Ok(Event::Heartbeat(Err(error))) => {
+                    Ok(Event::Heartbeat(Err(error), _)) => {
                         running.heartbeat = false;
                         tracing::warn!(error = causes(&error), "control did not take the heartbeat");
                     }
                     Ok(Event::Advisories(outcome)) => match outcome {
-                        Ok(open) => advisories = open,
-                        Err(error) => tracing::warn!(error = causes(&error), "advisories were not counted"),
+                        Ok(Ok(open)) => advisories = open,
+                        Ok(Err(error)) => tracing::warn!(error = causes(&error), "advisories were not counted"),
+                        Err(_elapsed) => tracing::warn!("advisories were not counted in time"),
                     },
                     Err(error) => {
                         tracing::error!(%error, "work beside the window broke off");
@@ -253,11 +306,13 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
                         advisories,
                         sessions: broker.counts().open,
                         statements: sql.statements(),
+                        alarms: broker.alarms(),
                     };
                     let control = machine.control.clone();
-                    beside.spawn(
-                        async move { Event::Heartbeat(control.heartbeat(&heartbeat).await) },
-                    );
+                    beside.spawn(async move {
+                        let outcome = control.heartbeat(&heartbeat).await;
+                        Event::Heartbeat(outcome, heartbeat.alarms)
+                    });
                 }
                 // The one before is still on its way.
                 Due::RenewLease | Due::Heartbeat => {}
@@ -267,7 +322,8 @@ async fn keep(machine: &Machine, bastion: &Bastion, window: Window) -> CloseReas
             advisories_at = now;
             let (config, release) = (machine.config.clone(), machine.document.release.clone());
             beside.spawn(async move {
-                Event::Advisories(patch::count_advisories(&config, &release).await)
+                let count = patch::count_advisories(&config, &release);
+                Event::Advisories(tokio::time::timeout(ADVISORIES_LIMIT, count).await)
             });
         }
     }

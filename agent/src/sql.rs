@@ -271,13 +271,14 @@ impl SqlEndpoint {
         self.endpoint.statements.load(Ordering::Relaxed)
     }
 
-    /// Ends every connection and listens no more.
-    pub(crate) async fn stop(self) {
+    /// Ends every connection and listens no more. Returns how many statements there were.
+    pub(crate) async fn stop(self) -> u64 {
         self.stop.send_replace(true);
         let ended = tokio::time::timeout(Duration::from_secs(3), self.serving).await;
         if ended.is_err() {
             tracing::error!("the database endpoint did not end in time");
         }
+        self.endpoint.statements.load(Ordering::Relaxed)
     }
 }
 

@@ -114,6 +114,19 @@ pub struct Heartbeat {
     pub sessions: u32,
     /// Statements recorded so far.
     pub statements: u64,
+    /// What happened since the last heartbeat that was answered; told again when an answer is lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that somebody has to look at. The chain has a record of each; its code is the same there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alarm {
+    /// What happened, such as `other_person`.
+    pub code: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A place in the chain.
@@ -125,6 +138,10 @@ pub struct ChainHead {
     /// Its link hash, 64 hexadecimal digits.
     pub hash: String,
 }
+
+/// A bastion that ends its window is silent, and off after so many seconds at most, whatever does not answer it: its parts'
+/// limits and the last words to control together.
+pub const CLOSING_LIMIT_S: u64 = 125;
 
 /// The last word: sessions ended, account gone, chain sealed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -150,6 +167,9 @@ pub struct Closed {
     pub refused: u32,
     /// Statements recorded.
     pub statements: u64,
+    /// As in [`Heartbeat`]: what no answered heartbeat bore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
     /// What did not go as it should, for a person to read; empty in the good case.
     pub remarks: Vec<String>,
 }

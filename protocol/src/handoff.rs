@@ -100,6 +100,11 @@ pub struct EvidencePlaces {
     pub anchor_bucket: String,
 }
 
+/// A bastion holds evidence back no longer than this before it freezes its sessions, whatever control says.
+pub const MAX_FREEZE_AFTER_S: u64 = 60;
+/// And no longer than this before it ends.
+pub const MAX_END_AFTER_S: u64 = 300;
+
 /// Times that a bastion keeps, all in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,9 +115,9 @@ pub struct BastionTimes {
     pub renew_lease_s: u64,
     /// How often control hears of the bastion: 15.
     pub heartbeat_s: u64,
-    /// Evidence not shipped for this long freezes sessions: 30.
+    /// Evidence not shipped for this long freezes sessions: 30. At most [`MAX_FREEZE_AFTER_S`].
     pub freeze_after_s: u64,
-    /// Evidence not shipped for this long ends the bastion: 120.
+    /// Evidence not shipped for this long ends the bastion: 120. At most [`MAX_END_AFTER_S`].
     pub end_after_s: u64,
 }
 

@@ -21,7 +21,7 @@
 set +a
 
 CLONE=$(cd "$INSTALL_DIR/../.." && pwd -P)
-BINARIES=(powerpole powerpole-agent powerpole-control powerpole-stage)
+BINARIES=(powerpole powerpole-agent powerpole-shim powerpole-control powerpole-stage)
 bin='' tests=''
 while [ $# -gt 0 ]; do
     case $1 in

@@ -4,7 +4,7 @@
 #
 #   image.sh --bin DIR [--out FILE] [--systemd DIR] [--extra DIR]
 #
-#   --bin      holds powerpole-agent, and powerpole-stage, which stands in for amazon-ssm-agent, its worker and ssm-cli
+#   --bin      holds powerpole-agent, powerpole-shim, and powerpole-stage, which stands in for amazon-ssm-agent, its worker and ssm-cli
 #   --out      gets the finished root's layers, uppermost first, as a JSON array of paths: the value that the stage's
 #              images.json has for an image, an overlay's lower directories; .stage/image.json
 #   --systemd  units, if not this repository's systemd/
@@ -27,8 +27,8 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-agent=$bin/powerpole-agent stage=$bin/powerpole-stage
-for needed in "$agent" "$stage" "$systemd/powerpole-agent.service"; do
+agent=$bin/powerpole-agent shim=$bin/powerpole-shim stage=$bin/powerpole-stage
+for needed in "$agent" "$shim" "$stage" "$systemd/powerpole-agent.service"; do
     [ -f "$needed" ] || { say "image.sh: $needed is missing"; exit 2; }
 done
 need_root "chroot, device files"
@@ -39,7 +39,7 @@ base=$(bash "$INSTALL_DIR/image-base.sh")
 inputs() {
     echo "$base"
     readlink -f "$CACHE/repo"
-    cat "$repository/ami/bake.sh" "$INSTALL_DIR/image.sh" "$agent" "$stage"
+    cat "$repository/ami/bake.sh" "$INSTALL_DIR/image.sh" "$agent" "$shim" "$stage"
     local directory
     for directory in "$repository/ami/files" "$systemd" "$INSTALL_DIR/image-files" ${extra:+"$extra"}; do
         (cd "$directory" && find . -printf '%P %m %l\n' | sort && find . -type f | sort | xargs cat)
@@ -85,6 +85,7 @@ assemble() {
 
     # The bake itself.
     cp "$agent" "$work/payload/bin/powerpole-agent"
+    cp "$shim" "$work/payload/bin/powerpole-shim"
     cp -r "$repository/ami/files" "$work/payload/files"
     cp -r "$systemd" "$work/payload/systemd"
     cp "$repository/ami/bake.sh" "$work/payload/bake.sh"

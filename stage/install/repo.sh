@@ -3,11 +3,13 @@
 #
 #   repo.sh [OUT]            without OUT: into the cache, where $CACHE/repo leads to it
 #
-#   OUT/image/*.rpm          installed in the image: a stub that provides /bin/sh, the release, the sample at 1.0
+#   OUT/image/*.rpm          installed in the image: a stub that provides /bin/sh, the release, the sample and a kernel at 1.0
 #   OUT/good/2023.6          what the image's own release sees: nothing newer
 #   OUT/good/latest          the sample at 2.0 with a security advisory
 #   OUT/failing/latest       a sample at 3.0 whose scriptlet fails, with an advisory
 #   OUT/broken/latest        metadata that does not match its checksum
+#   OUT/kernel/latest        a kernel, by Amazon's name for it, at 2.0 with an advisory: it takes a reboot
+#   OUT/in-vain/latest       a kernel at 3.0 after which needs-restarting asks for a reboot however often there was one
 #   OUT/current -> good      what is served as /current/$releasever/; the stage switches it
 . "$(dirname "$0")/lib.sh"
 
@@ -54,14 +56,14 @@ SPEC
 # take DIR PATTERN
 take() { mkdir -p "$1" && find "$work/build/RPMS" -name "$2" -exec cp {} "$1/" \; ; }
 
-# advisory DIR VERSION ID
+# advisory DIR PACKAGE VERSION ID
 advisory() {
     cat >"$work/updateinfo.xml" <<XML
 <?xml version="1.0" encoding="UTF-8"?>
 <updates>
   <update from="stage@example.com" status="final" type="security" version="2.0">
-    <id>$3</id>
-    <title>Important: powerpole-stage-sample</title>
+    <id>$4</id>
+    <title>Important: $2</title>
     <issued date="2026-01-05 00:00:00"/>
     <updated date="2026-01-05 00:00:00"/>
     <severity>Important</severity>
@@ -71,8 +73,8 @@ advisory() {
     </references>
     <pkglist>
       <collection short="stage"><name>stage</name>
-        <package name="powerpole-stage-sample" version="$2" release="1" epoch="0" arch="noarch" src="powerpole-stage-sample-$2-1.src.rpm">
-          <filename>powerpole-stage-sample-$2-1.noarch.rpm</filename>
+        <package name="$2" version="$3" release="1" epoch="0" arch="noarch" src="$2-$3-1.src.rpm">
+          <filename>$2-$3-1.noarch.rpm</filename>
         </package>
       </collection>
     </pkglist>
@@ -90,24 +92,35 @@ Provides: system-release = 2023.6" ""
     build_rpm powerpole-stage-sample 3.0 "" "%pre
 echo 'the sample refuses to be installed' >&2
 exit 1"
+    build_rpm kernel6.12 1.0 "" ""
+    build_rpm kernel6.12 2.0 "" ""
+    build_rpm kernel6.12 3.0 "" "%post
+printf '#!/bin/sh\necho Reboot is required\nexit 1\n' >/usr/bin/needs-restarting"
     take "$work/out/image" 'powerpole-stage-base-1.0-*.rpm'
     take "$work/out/image" 'powerpole-stage-sample-1.0-*.rpm'
+    take "$work/out/image" 'kernel6.12-1.0-*.rpm'
     take "$work/out/good/2023.6" 'powerpole-stage-sample-1.0-*.rpm'
     take "$work/out/good/latest" 'powerpole-stage-sample-[12].0-*.rpm'
     take "$work/out/failing/latest" 'powerpole-stage-sample-[13].0-*.rpm'
     take "$work/out/broken/latest" 'powerpole-stage-sample-[12].0-*.rpm'
+    take "$work/out/kernel/latest" 'powerpole-stage-sample-[12].0-*.rpm'
+    take "$work/out/kernel/latest" 'kernel6.12-[12].0-*.rpm'
+    take "$work/out/in-vain/latest" 'kernel6.12-[13].0-*.rpm'
     local directory
-    for directory in good/2023.6 good/latest failing/latest broken/latest; do
+    for directory in good/2023.6 {good,failing,broken,kernel,in-vain}/latest; do
         createrepo_c --quiet "$work/out/$directory"
     done
-    cp -a "$work/out/good/2023.6" "$work/out/failing/2023.6"
-    cp -a "$work/out/good/2023.6" "$work/out/broken/2023.6"
-    advisory "$work/out/good/latest" 2.0 STAGE-2026-0001
-    advisory "$work/out/failing/latest" 3.0 STAGE-2026-0002
+    for directory in failing broken kernel in-vain; do
+        cp -a "$work/out/good/2023.6" "$work/out/$directory/2023.6"
+    done
+    advisory "$work/out/good/latest" powerpole-stage-sample 2.0 STAGE-2026-0001
+    advisory "$work/out/failing/latest" powerpole-stage-sample 3.0 STAGE-2026-0002
+    advisory "$work/out/kernel/latest" kernel6.12 2.0 STAGE-2026-0003
+    advisory "$work/out/in-vain/latest" kernel6.12 3.0 STAGE-2026-0004
     find "$work/out/broken/latest/repodata" -name '*primary*' -exec sh -c 'echo torn >"$1"' sh {} \;
     ln -s good "$work/out/current"
 }
-timed "dnf repository: three packages, three variants" make_repository
+timed "dnf repository: three packages, five variants" make_repository
 chmod -R u=rwX,go=rX "$work/out"
 echo "$stamp" >"$work/out/.complete"
 rm -rf "$out"

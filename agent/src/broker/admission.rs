@@ -47,7 +47,9 @@ pub(crate) enum Admission {
 /// Why a login is turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Logins are over or have not begun.
+    /// Logins have not begun.
+    NotYet,
+    /// Logins are over.
     Closed,
     /// As many sessions are open as may be.
     TooMany,
@@ -78,6 +80,7 @@ impl Refusal {
     /// A stable name, for the record and the log.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::NotYet => "not_yet",
             Self::Closed => "closed",
             Self::TooMany => "too_many",
             Self::NoEvidence => "no_evidence",
@@ -95,6 +98,7 @@ impl Refusal {
     /// What the person at the terminal reads.
     pub(crate) fn message(&self) -> &'static str {
         match self {
+            Self::NotYet => "This bastion is not ready yet. Wait for the message that says so.",
             Self::Closed => "This bastion takes no logins any more.",
             Self::TooMany => "Too many sessions are open on this bastion. Close one and try again.",
             Self::NoEvidence => {
@@ -127,7 +131,8 @@ impl Refusal {
             | Self::NotFromSsm
             | Self::UnknownSession
             | Self::Protocol => true,
-            Self::Closed
+            Self::NotYet
+            | Self::Closed
             | Self::TooMany
             | Self::NoEvidence
             | Self::NoTerminal

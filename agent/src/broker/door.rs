@@ -220,6 +220,7 @@ impl<S: Shells> Door<S> {
         });
         let owner = state.map_or("", |state| state.owner.as_str());
         if refusal.is_alarming() {
+            self.state.alarms.raise(refusal.code());
             tracing::error!(
                 alarm = true,
                 code = refusal.code(),

@@ -58,6 +58,7 @@ pub(super) async fn look_first(state: Arc<State>, mut watch: ExecWatch, places: 
             }
             Err(error) => {
                 tracing::error!(alarm = true, %error, "workers cannot be looked at before they run");
+                state.alarms.raise("exec_watch_broken");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -154,6 +155,7 @@ fn record(
             "a session was refused before it ran"
         );
         state.refused.fetch_add(1, Ordering::SeqCst);
+        state.alarms.raise(code);
         let record = json!({
             "code": code,
             "ssm_session": session,
@@ -211,6 +213,7 @@ pub(super) async fn look_again(state: Arc<State>, mut tripwire: Tripwire) {
                 "ran": true,
             });
             state.refused.fetch_add(1, Ordering::SeqCst);
+            state.alarms.raise(code);
             if let Err(error) = state.recorder.record_json(Kind::Refusal, 0, &record) {
                 tracing::error!(code = error.code(), %error, "a tripwire's record was not kept");
             }

@@ -1,6 +1,7 @@
 //! What the broker keeps of its sessions: their numbers, the ways to signal them, and how many there were.
 
 use super::admission::Refusal;
+use super::alarms::Alarms;
 use super::patrol::Workers;
 use crate::evidence::{Gate, Recorder};
 use crate::session::relay::Signal;
@@ -16,11 +17,15 @@ const MAX_SESSIONS: usize = 32;
 pub(super) struct State {
     pub(super) recorder: Recorder,
     pub(super) gate: watch::Receiver<Gate>,
-    pub(super) taking: AtomicBool,
+    /// Whether the window has begun.
+    pub(super) opened: AtomicBool,
+    /// Whether it is over, or about to be.
+    pub(super) closed: AtomicBool,
     pub(super) sessions: Mutex<HashMap<u32, mpsc::Sender<Signal>>>,
     pub(super) open: watch::Sender<u32>,
     pub(super) admitted: AtomicU32,
     pub(super) refused: AtomicU32,
+    pub(super) alarms: Alarms,
     /// SSM sessions that came here, admitted or not.
     pub(super) known: Mutex<HashSet<String>>,
     pub(super) workers: Mutex<Workers>,
@@ -44,8 +49,11 @@ impl State {
     pub(super) fn enter(&self) -> Result<(u32, mpsc::Receiver<Signal>), Refusal> {
         let mut sessions = self.sessions();
         // Looked at under the lock: `end_all` either sees this session or has closed the door before it.
-        if !self.taking.load(Ordering::SeqCst) {
+        if self.closed.load(Ordering::SeqCst) {
             return Err(Refusal::Closed);
+        }
+        if !self.opened.load(Ordering::SeqCst) {
+            return Err(Refusal::NotYet);
         }
         if *self.gate.borrow() != Gate::Open {
             return Err(Refusal::NoEvidence);
@@ -73,11 +81,13 @@ pub(super) fn new_state(recorder: Recorder, gate: watch::Receiver<Gate>) -> Arc<
     Arc::new(State {
         recorder,
         gate,
-        taking: AtomicBool::new(true),
+        opened: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
         sessions: Mutex::new(HashMap::new()),
         open: watch::Sender::new(0),
         admitted: AtomicU32::new(0),
         refused: AtomicU32::new(0),
+        alarms: Alarms::default(),
         known: Mutex::new(HashSet::new()),
         workers: Mutex::default(),
         intrusion: AtomicBool::new(false),

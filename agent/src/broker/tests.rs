@@ -79,9 +79,11 @@ async fn a_process_that_ssm_did_not_start_is_refused_recorded_and_counted() {
             refused: 2
         }
     );
+    let codes = broker.alarms().into_iter().map(|alarm| alarm.code);
+    assert_eq!(codes.collect::<Vec<_>>(), ["not_from_ssm", "protocol"]);
 }
 
-/// Needs root, systemd as process 1, users ssm-user and operator, the agent's binary as
+/// Needs root, systemd as process 1, users ssm-user and operator, the shim as
 /// /usr/lib/powerpole/shim/sh and a bash as /usr/bin/ssm-session-worker: a machine of its own.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a machine of its own"]
@@ -115,6 +117,7 @@ async fn a_whole_login_under_systemd() {
     let broker = Broker::start(config, recorder.clone(), recorder.gate())
         .await
         .unwrap();
+    broker.open_for_logins();
     let log_in = |id: &str, more: &[&str]| {
         let pty = Pty::open(Size {
             columns: 90,

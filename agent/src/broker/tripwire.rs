@@ -18,12 +18,8 @@ pub(crate) const EVERY: Duration = Duration::from_millis(250);
 /// How many looks a worker may take until its login comes: the client on the other side has to answer first.
 const PATIENCE: u32 = 80;
 
-/// Kinds of sessions that start a program, which is the shim whatever they ask for.
-const KINDS: [&str; 3] = [
-    "Standard_Stream",
-    "InteractiveCommands",
-    "NonInteractiveCommands",
-];
+/// Kinds of sessions that start `sh`, which is the shim, whatever they ask for.
+const KINDS: [&str; 2] = ["Standard_Stream", "InteractiveCommands"];
 
 /// What a worker does that none should.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +27,8 @@ const KINDS: [&str; 3] = [
 pub(crate) enum Trip {
     /// It forwards a port.
     Port,
+    /// It starts a program without a shell, and as root where its document says so.
+    NoShell,
     /// Its session is of a kind that nobody knows here.
     UnknownKind(String),
     /// It runs something else than the shim.
@@ -44,6 +42,7 @@ impl Trip {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Port => "port_session",
+            Self::NoShell => "no_shell",
             Self::UnknownKind(_) => "unknown_kind",
             Self::Child(_) => "foreign_child",
             Self::Silent => "silent_worker",
@@ -63,6 +62,7 @@ pub(crate) fn first_look(plugin: Option<&str>) -> Option<Trip> {
         "" => None,
         kind if KINDS.contains(&kind) => None,
         "Port" => Some(Trip::Port),
+        "NonInteractiveCommands" => Some(Trip::NoShell),
         other => Some(Trip::UnknownKind(other.to_owned())),
     }
 }
@@ -185,12 +185,12 @@ mod tests {
     fn judged(change: impl Fn(&mut Seen)) -> Option<Trip> {
         let mut seen = Seen {
             plugin: "Standard_Stream".to_owned(),
-            children: vec!["/usr/bin/powerpole-agent".into()],
+            children: vec!["/usr/lib/powerpole/shim/sh".into()],
             logged_in: true,
             looks: 1,
         };
         change(&mut seen);
-        judge(&seen, &["/usr/bin/powerpole-agent".into()])
+        judge(&seen, &["/usr/lib/powerpole/shim/sh".into()])
     }
 
     #[test]
@@ -200,11 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn only_kinds_that_start_a_program_may_run() {
+    fn only_kinds_that_start_the_shim_may_run() {
         for kind in KINDS {
             assert_eq!(first_look(Some(kind)), None);
         }
         assert_eq!(first_look(Some("Port")), Some(Trip::Port));
+        let no_shell = first_look(Some("NonInteractiveCommands"));
+        assert_eq!(no_shell, Some(Trip::NoShell));
         let unknown = first_look(Some("Tunnel")).unwrap();
         assert_eq!(unknown.code(), "unknown_kind");
         assert_eq!(first_look(None), None);
@@ -245,7 +247,7 @@ mod tests {
             .args(["-c", "sleep 60; true", "session-1"])
             .spawn()
             .unwrap();
-        let shim = PathBuf::from("/usr/bin/powerpole-agent");
+        let shim = PathBuf::from("/usr/lib/powerpole/shim/sh");
         let mut tripwire = Tripwire::new(&worker, shim, temp.path(), "i-1");
         let found = (0..500).find_map(|_| {
             std::thread::sleep(Duration::from_millis(10));
@@ -277,7 +279,7 @@ mod tests {
         let mut child = command.spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert_eq!(program_of(pid), Some(worker.clone()));
-        let shim = PathBuf::from("/usr/bin/powerpole-agent");
+        let shim = PathBuf::from("/usr/lib/powerpole/shim/sh");
         let mut tripwire = Tripwire::new(&worker, shim, temp.path(), "i-1");
         let tripped = tripwire.look(|_| false).unwrap();
         child.kill().unwrap();

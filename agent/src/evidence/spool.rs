@@ -39,6 +39,8 @@ pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 const FRAMES: &str = "frames";
 const LINES: &str = "lines";
 const POSITION: &str = "position";
+/// The spool is root's alone; a link in it is nobody's of ours.
+const NO_LINK: i32 = nix::libc::O_NOFOLLOW;
 const PLACES: &str = "places";
 
 /// A frame that is on disk.
@@ -211,7 +213,11 @@ impl SpoolDir {
     /// Where the position is kept.
     pub(crate) fn position_file(&self) -> Result<PositionFile, EvidenceError> {
         let path = self.path.join(POSITION);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(NO_LINK)
+            .open(&path);
         match file {
             Ok(file) => Ok(PositionFile { file, path }),
             Err(source) => Err(EvidenceError::SpoolOpen { path, source }),

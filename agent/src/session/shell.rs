@@ -42,7 +42,9 @@ pub(crate) struct SystemdShells {
     pub(crate) shell: PathBuf,
 }
 
-const SLICE: &str = "powerpole.slice";
+const SLICE: &str = "powerpole-sessions.slice";
+/// Its control group, below each root: a hyphen in a slice's name is a level.
+const SLICE_FOLDER: &str = "powerpole.slice/powerpole-sessions.slice";
 /// Where systemd's hierarchy lies: the one of cgroup v2, or, on machines with the old ones, one of these.
 const CGROUPS: [&str; 3] = [
     "/sys/fs/cgroup",
@@ -85,7 +87,7 @@ const SANDBOX: &[&str] = &[
     "IPAddressAllow=127.0.0.1",
     // No socket of any service: not the broker's, not D-Bus, systemd, the journal or a resolver.
     "TemporaryFileSystem=/run:ro",
-    "InaccessiblePaths=-/var/lib/powerpole -/etc/powerpole -/var/lib/amazon -/var/log -/dev/shm -/dev/mqueue",
+    "InaccessiblePaths=-/var/lib/powerpole -/etc/powerpole -/var/lib/amazon -/var/lib/gssproxy -/var/log -/dev/shm -/dev/mqueue",
     "LimitCORE=0",
     "LimitNPROC=512",
     "LimitMEMLOCK=64K",
@@ -95,6 +97,8 @@ const SANDBOX: &[&str] = &[
     "UMask=0077",
     "KillMode=control-group",
     "SendSIGHUP=yes",
+    // No recorder, no shell.
+    "BindsTo=powerpole-agent.service",
     "OOMPolicy=continue",
 ];
 
@@ -184,7 +188,7 @@ async fn empty(unit: &str) -> io::Result<()> {
     for _ in 0..50 {
         let mut left = Vec::new();
         for root in CGROUPS {
-            let cgroup = Path::new(root).join(SLICE).join(unit);
+            let cgroup = Path::new(root).join(SLICE_FOLDER).join(unit);
             let before = left.len();
             collect_processes(&cgroup, &mut left)?;
             if left.len() > before {

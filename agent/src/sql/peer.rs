@@ -19,8 +19,8 @@ pub(crate) struct Client {
 
 /// Where the logins' units have their control groups: on cgroup v2 alone, or beside the old hierarchies.
 const SLICES: [&str; 2] = [
-    "/sys/fs/cgroup/powerpole.slice",
-    "/sys/fs/cgroup/unified/powerpole.slice",
+    "/sys/fs/cgroup/powerpole.slice/powerpole-sessions.slice",
+    "/sys/fs/cgroup/unified/powerpole.slice/powerpole-sessions.slice",
 ];
 
 /// Who connected from `peer` to `own`; `None` when the connection is gone.

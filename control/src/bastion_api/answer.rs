@@ -10,12 +10,15 @@ use crate::service::{Service, StepError};
 use crate::theft::Theft;
 use jiff::Timestamp;
 use powerpole_protocol::callback::{
-    ChainHead, CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready,
+    Alarm, ChainHead, CloseReason, Closed, Command, Failed, Heartbeat, Hello, Ready,
 };
 use powerpole_protocol::envelope::{Envelope, Message, parse_key};
 use powerpole_protocol::id::{Attempt, InstanceId, RequestId};
 use powerpole_protocol::ledger::State;
 use serde::Deserialize;
+
+/// Alarms that one message is believed.
+const MAX_ALARMS: usize = 32;
 
 /// What the bastion is answered.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -216,6 +219,7 @@ pub async fn heartbeat(
         tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back or was replaced");
         return Err(Refusing::Malformed("head"));
     }
+    alarm(&item, &message.alarms);
     let moved = service
         .apply(&item.request, to::heartbeat(message, service.clock.now()))
         .await?;
@@ -239,6 +243,10 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
     if contradicts(&message.head, &item) {
         tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head contradicts one that was heard of");
         remarks.push("the final head contradicts the latest that control heard of".to_owned());
+    }
+    alarm(&item, &message.alarms);
+    if let CloseReason::EvidenceLost | CloseReason::Intrusion = message.reason {
+        tracing::error!(alarm = reason_text(message.reason), request = %item.request, attempt = item.attempt.0, instance = %message.instance, "a bastion ended its window early");
     }
     let closing = Closing {
         at: service.clock.now(),
@@ -272,6 +280,13 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
         Ok(Answered::default())
     } else {
         Err(Refusing::NotYet("the request moved meanwhile"))
+    }
+}
+
+/// Logs what a bastion alarms of. A message that comes twice alarms twice; what a bastion says here is its own word.
+fn alarm(item: &Item, alarms: &[Alarm]) {
+    for alarm in alarms.iter().take(MAX_ALARMS) {
+        tracing::error!(alarm = "bastion", code = one_line(&cut(&alarm.code)), count = alarm.count, request = %item.request, attempt = item.attempt.0, "a bastion alarms");
     }
 }
 

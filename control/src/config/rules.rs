@@ -2,6 +2,8 @@
 
 use super::{Cluster, Config, Times};
 use crate::listener::CONNECTIONS;
+use powerpole_protocol::callback::CLOSING_LIMIT_S;
+use powerpole_protocol::handoff::{MAX_END_AFTER_S, MAX_FREEZE_AFTER_S};
 use powerpole_protocol::id::Email;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -159,6 +161,26 @@ impl Times {
                 && self.heartbeat_doubt_s < self.heartbeat_lost_s,
             "times: heartbeat_s < heartbeat_doubt_s < heartbeat_lost_s does not hold".to_owned(),
         );
+        for (name, value) in [
+            ("heartbeat_lost_s", self.heartbeat_lost_s),
+            ("deadline_grace_s", self.deadline_grace_s),
+        ] {
+            rule(
+                value >= CLOSING_LIMIT_S,
+                format!(
+                    "times.{name} must be {CLOSING_LIMIT_S} or more: for so long a bastion that closes its window may be silent"
+                ),
+            );
+        }
+        for (name, value, most) in [
+            ("freeze_after_s", self.freeze_after_s, MAX_FREEZE_AFTER_S),
+            ("end_after_s", self.end_after_s, MAX_END_AFTER_S),
+        ] {
+            rule(
+                value <= most,
+                format!("times.{name} must be {most} or less: bastions take no more"),
+            );
+        }
         rule(
             self.freeze_after_s < self.end_after_s,
             "times: freeze_after_s < end_after_s does not hold".to_owned(),

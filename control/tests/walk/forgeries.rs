@@ -1,9 +1,9 @@
 //! Whoever holds something of a bastion, or listens on the way, and what they get for it.
 
-use crate::fixture::{Bastion, ROLE_ID, Stage, post};
+use crate::fixture::{Bastion, ROLE_ID, Stage, alarms, alarms_with, post};
 use ed25519_dalek::SigningKey;
 use powerpole_control::ledger::item::PostKind;
-use powerpole_protocol::callback::{self, CloseReason, Closed};
+use powerpole_protocol::callback::{self, Alarm, CloseReason, Closed};
 use powerpole_protocol::envelope::{Envelope, Message, key_text};
 use powerpole_protocol::ledger::State;
 
@@ -19,6 +19,7 @@ fn closed(bastion: &Bastion, count: u64) -> Closed {
         sessions: 1,
         refused: 0,
         statements: 3,
+        alarms: vec![],
         remarks: vec![],
     }
 }
@@ -295,4 +296,36 @@ async fn bodies_that_are_too_large_or_no_messages_are_refused_without_a_word_of_
     );
     assert_eq!(<Closed as Message>::DOMAIN, "closed");
     assert_eq!(stage.item(&request).await.state, State::Launching);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bastion_alarms_of_is_in_the_log_bounded_and_on_one_line() {
+    let Some(stage) = Stage::start().await else {
+        return;
+    };
+    let (request, bastion) = stage.launched().await;
+    is_ready(&bastion).await;
+    let alarm = |code: &str, count| Alarm {
+        code: code.to_owned(),
+        count,
+    };
+    let mut heartbeat = bastion.heartbeat(1);
+    heartbeat.alarms = vec![alarm("other_person", 3)];
+    assert_eq!(bastion.signed(callback::HEARTBEAT, &heartbeat).await.0, 200);
+    assert_eq!(alarms(&request), ["bastion"]);
+    assert_eq!(alarms_with("code", "other_person"), ["bastion"]);
+
+    // A bastion that was taken over may say what it likes, but not much of it and not as a line of its own.
+    let mut flood = bastion.heartbeat(2);
+    flood.alarms = vec![alarm("x\n{\"alarm\":\"redeemed_twice\"}", 1); 100];
+    assert_eq!(bastion.signed(callback::HEARTBEAT, &flood).await.0, 200);
+    let told = alarms(&request);
+    assert!(told.len() <= 33 && told.iter().all(|alarm| alarm == "bastion"));
+
+    let mut last = closed(&bastion, 3);
+    last.reason = CloseReason::Intrusion;
+    last.alarms = vec![alarm("foreign_child", 1)];
+    assert_eq!(bastion.signed(callback::CLOSED, &last).await.0, 200);
+    assert_eq!(alarms_with("code", "foreign_child"), ["bastion"]);
+    assert!(alarms(&request).contains(&"intrusion".to_owned()));
 }

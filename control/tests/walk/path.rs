@@ -116,6 +116,7 @@ async fn a_request_goes_from_the_modal_to_the_receipt() {
         sessions: 1,
         refused: 0,
         statements: 3,
+        alarms: vec![],
         remarks: vec![],
     };
     assert_eq!(bastion.signed(callback::CLOSED, &closed).await.0, 200);

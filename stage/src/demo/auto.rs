@@ -230,7 +230,15 @@ async fn story(
         verdict.text
     );
 
-    headline("7. What is left");
+    headline("7. Times");
+    line(&format!(
+        "approval → ready: {}, of which the agent's own share {:.1} s",
+        between(&closed, "approved_at", "ready_at"),
+        agents_share(&boot_steps(&closed))
+    ));
+    line(&format!("the whole story:  {:.0} s", clock.total()));
+
+    headline("8. What is left");
     let mut left = count_left(running).await?;
     for _ in 0..40 {
         if left.iter().all(|kind| kind.count == 0) {
@@ -245,29 +253,40 @@ async fn story(
     if left.iter().any(|kind| kind.count > 0) {
         bail!("something was left behind");
     }
-    headline("Times");
-    line(&format!(
-        "approval → ready: {}",
-        between(&closed, "approved_at", "ready_at")
-    ));
-    line(&format!("the whole story:  {:.0} s", clock.total()));
     Ok(())
 }
 
-/// The steps of the boot as the agent timed them.
-fn boot_times(item: &Item) {
+/// The steps of the boot as the agent timed them, in milliseconds.
+fn boot_steps(item: &Item) -> Vec<(String, u32)> {
     let steps: Value = serde_json::from_str(item.text("steps")).unwrap_or_default();
-    let steps = steps.as_array().cloned().unwrap_or_default();
-    let mut total = 0;
-    for step in &steps {
-        let ms = step.get("ms").and_then(Value::as_u64).unwrap_or(0);
-        total += ms;
-        let name = step.get("step").and_then(Value::as_str).unwrap_or("?");
-        line(&format!("    {name:<24} {:>6} ms", ms));
+    let timed = |step: &Value| {
+        let ms = step.get("ms")?.as_u64()?;
+        Some((
+            step.get("step")?.as_str()?.to_owned(),
+            u32::try_from(ms).ok()?,
+        ))
+    };
+    steps
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(timed)
+        .collect()
+}
+
+/// In seconds.
+fn agents_share(steps: &[(String, u32)]) -> f64 {
+    steps.iter().map(|(_, ms)| f64::from(*ms) / 1000.0).sum()
+}
+
+fn boot_times(item: &Item) {
+    let steps = boot_steps(item);
+    for (name, ms) in &steps {
+        line(&format!("    {name:<24} {ms:>6} ms"));
     }
     line(&format!(
         "    the agent's share of approval → ready: {:.1} s",
-        f64::from(u32::try_from(total).unwrap_or(0)) / 1000.0
+        agents_share(&steps)
     ));
 }
 

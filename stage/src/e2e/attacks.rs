@@ -1,6 +1,6 @@
 //! What an operator with a shell, somebody else with an AWS login and a hostile document come to.
 
-use super::scene::{ALICE, CLOSING, MALLORY, Open, SOON, Scene};
+use super::scene::{ALICE, CLOSING, Line, MALLORY, Open, SOON, Scene};
 use crate::journey::Login;
 use anyhow::{Context as _, ensure};
 use std::sync::Arc;
@@ -198,8 +198,13 @@ print(\"forks\", len(made))'",
     ),
 ];
 
-/// Documents that IAM denies in an account; the stage has no IAM, so what is left is the bastion's own.
+/// Documents that IAM denies in an account; the stage has no IAM, so what is left is the bastion's own. None of these starts a
+/// shell, so none is let run, whatever it would execute.
 const DOCUMENTS: &[(&str, &str)] = &[
+    (
+        "AWS-StartNoninteractiveCommand",
+        "command=/usr/bin/powerpole-agent --version",
+    ),
     ("AWS-StartNoninteractiveCommand", "command=/usr/bin/id"),
     (
         "AWS-StartNoninteractiveCommand",
@@ -249,37 +254,54 @@ pub(super) async fn an_operators_attacks_come_to_nothing(scene: Arc<Scene>) -> a
         );
     }
 
+    // Whoever starts one waits in vain: its worker is killed before it could say so.
+    let mut sessions = Vec::new();
     for person in [ALICE, MALLORY] {
         for (document, parameters) in DOCUMENTS {
-            let shown = by_document(&scene, &open, person, document, parameters).await?;
-            ensure!(
-                !shown.contains("uid=") && !shown.contains("+PAM"),
-                "{document} {parameters} ran: {shown}"
-            );
+            sessions.push(by_document(&scene, &open, person, document, parameters)?);
         }
+    }
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    for session in &sessions {
+        let shown = session.screen();
+        ensure!(
+            !["uid=", "+PAM", "powerpole-agent "]
+                .iter()
+                .any(|ran| shown.contains(ran)),
+            "a document without a shell ran: {shown}"
+        );
     }
     scene.slack.finish(ALICE, &open.request).await?;
     let item = scene.closed(&open.request, CLOSING).await?;
     ensure!(item.is("sealed"), "{:?}", item.json());
     let verdict = scene.verdict(&open.request).await?;
     ensure!(verdict.verdict == "VALID", "{}", verdict.text);
+    let refused = |line: &&Line| {
+        line.kind == "x"
+            && line.payload.contains(r#""code":"no_shell""#)
+            && line.payload.contains(r#""ran":false"#)
+    };
+    let lines = scene.lines(&open.request)?;
+    let refused = lines.iter().filter(refused).count();
+    ensure!(
+        refused == sessions.len(),
+        "{refused} sessions without a shell were refused before they ran"
+    );
     secrets_are_nowhere(&scene, &open)
 }
 
-async fn by_document(
+fn by_document(
     scene: &Scene,
     open: &Open,
     person: crate::supervisor::Person,
     document: &str,
     parameters: &str,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Login> {
     let line = format!(
         "aws ssm start-session --target {} --document-name {document} --parameters '{parameters}'",
         open.instance
     );
-    let mut session = Login::open(&line, scene.environment(person))?;
-    session.ended(Duration::from_secs(15)).await?;
-    Ok(session.screen())
+    Ok(Login::open(&line, scene.environment(person))?)
 }
 
 /// The password and what else is secret, in no log of any part.

@@ -1,13 +1,17 @@
 //! Sudden ends: of the agent, of the machine, of control.
 
-use super::scene::{ALICE, BOB, BOOT, CLOSING, SOON, Scene};
-use crate::journey::{get, post};
+use super::scene::{ALICE, BOB, BOOT, CLOSING, Line, SOON, Scene};
+use crate::journey::{Verdict, get, post};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// How long after the agent's death the machine may be on.
+const OFF_WITHIN: Duration = Duration::from_secs(30);
+const LAST_WORDS: &str = "'last words'";
 /// A lease of 180 s, and some seconds for the event and for us.
 const LEASE: Duration = Duration::from_secs(200);
 
@@ -17,22 +21,40 @@ pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
     let open = scene.open("orders-prod", "READ", 600).await?;
     let mut login = scene.login(ALICE, &open).await?;
     scene.mysql(&mut login, &open).await?;
+    // The agent's next call is held, so what is said from here on leaves the machine after the agent's death or never.
+    let held = json!({
+        "service": "logs", "operation": "PutLogEvents", "resource": &open.instance, "count": 1,
+        "action": { "kind": "delay", "ms": 60_000 },
+    });
+    post(&format!("{}/_stage/faults", scene.aws), &held)
+        .await
+        .context("holding the agent's shipping back")?;
     login.send("SELECT 'last words' AS said;\n").await?;
-    login.expect("last words", SOON).await?;
+    login.expect("row in set", SOON).await?;
     login.expect("> ", SOON).await?;
+    let early = scene.early_lines(&open.request).await?;
+    ensure!(
+        !says(&early, LAST_WORDS),
+        "the last words have left already"
+    );
     let host = scene.address(&open.request).await?;
     let agent = scene
         .process_on(&open.instance, "/usr/bin/powerpole-agent run")
         .context("the agent was not found on the bastion")?;
     agent.signal(Signal::SIGKILL);
+    let killed = Instant::now();
     login
-        .ended(Duration::from_secs(30))
+        .ended(OFF_WITHIN)
         .await
         .context("the session must end within 30 s")?;
     scene
+        .machine_off(&open.instance, OFF_WITHIN.saturating_sub(killed.elapsed()))
+        .await
+        .context("the machine must be off within 30 s")?;
+    scene
         .terminated(&open.request, Duration::from_secs(60))
         .await
-        .context("the machine must be off")?;
+        .context("EC2 must have the instance as terminated")?;
     scene.account_gone("mysql", &host, LEASE).await?;
     let item = scene.closed(&open.request, CLOSING).await?;
     ensure!(!item.is("sealed"), "the ledger says sealed");
@@ -41,6 +63,13 @@ pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
         verdict.verdict == "UNSEALED" && verdict.code == 1,
         "{}",
         verdict.text
+    );
+    let lines = scene.lines(&open.request)?;
+    ensure!(says(&lines, LAST_WORDS), "the tail was not shipped");
+    ensure!(
+        proven_to(&verdict) >= item.number("final_seq"),
+        "not all that control had heard of is proven: {}",
+        verdict.json
     );
     Ok(())
 }
@@ -80,7 +109,27 @@ pub(super) async fn a_machine_destroyed_without_warning_leaves_no_account_and_no
         "{}",
         verdict.text
     );
+    // The last head that is known from outside the stream binds it: nothing before that can be missing unseen.
+    let known = verdict
+        .json
+        .pointer("/last_known/seq")
+        .and_then(Value::as_u64);
+    ensure!(
+        known.is_some() && known >= item.number("final_seq") && proven_to(&verdict) >= known,
+        "{}",
+        verdict.json
+    );
     Ok(())
+}
+
+/// Whether a statement of this text was recorded.
+fn says(lines: &[Line], text: &str) -> bool {
+    let statement = |line: &Line| line.kind == "q" && line.payload.contains(text);
+    lines.iter().any(statement)
+}
+
+fn proven_to(verdict: &Verdict) -> Option<u64> {
+    verdict.json.get("proven_to").and_then(Value::as_u64)
 }
 
 pub(super) async fn control_killed_before_and_after_run_instances_launches_once(

@@ -29,6 +29,7 @@ pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> an
         .await
         .context("other schemas must be out of reach")?;
 
+    let host = scene.address(&open.request).await?;
     let mut intruder = Login::open(&open.delivered.session_line, scene.environment(MALLORY))?;
     intruder
         .ended(SOON)
@@ -91,6 +92,20 @@ pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> an
         verdict.text
     );
     statements_are_of_login_1(&scene, &open.request, &verdict)?;
+    let refused = |line: &Line| {
+        line.kind == "x"
+            && line.payload.contains(r#""code":"other_person""#)
+            && line.payload.contains(MALLORY.name)
+    };
+    ensure!(
+        scene.lines(&open.request)?.iter().any(refused),
+        "the refusal is not in the evidence"
+    );
+    ensure!(
+        scene.alarmed(&open.request, "bastion")?,
+        "control did not alarm of the refusal"
+    );
+    scene.nothing_left(&item, &host, SOON).await?;
     let dir = scene.dir.join("evidence").join(&open.request);
     for file in ["LINES.jsonl", "LEDGER.json", "ANCHORS.jsonl"] {
         let text =

@@ -1,12 +1,14 @@
-//! The end-to-end tests: the main job and the bad cases, by the shipped binaries on a stage of their own.
+//! The end-to-end tests: the main job and the bad cases, by the shipped binaries on two stages of their own.
 //!
-//! Cases that only wait run beside each other; those that break a part for everybody run alone, after.
+//! Cases that only wait run beside each other on the one; those that break a part for everybody run one by one on the
+//! other, meanwhile.
 
 mod attacks;
 mod crashes;
 mod decisions;
 mod failures;
 mod main_job;
+mod patching;
 mod rogues;
 mod rolls;
 mod scene;
@@ -21,12 +23,13 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// How many cases run beside each other.
+/// How many cases run beside each other on the stage of those that may.
 const BESIDE: usize = 4;
 /// Longest time for one case; the leases of dead agents (180 s) are the longest waits.
 const LIMIT: Duration = Duration::from_secs(420);
@@ -34,7 +37,8 @@ const LIMIT: Duration = Duration::from_secs(420);
 /// Arguments of `powerpole-stage test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The stage's name; by default one that no other run has.
+    /// The stages' name, whose folders are then kept; by default one that no other run has, and no folder stays of a stage
+    /// on which all passed.
     #[arg(long)]
     name: Option<String>,
     /// Only cases whose name contains this; may be given several times.
@@ -92,6 +96,7 @@ fn cases() -> Vec<Case> {
         alone stubborn::a_query_that_cannot_be_killed_costs_no_seal;
         alone failures::an_event_scheduler_that_is_off_opens_no_account;
         alone failures::a_patch_that_fails_fails_the_request_with_its_reason;
+        alone patching::a_new_kernel_runs_before_anybody_logs_in;
         alone crashes::control_killed_before_and_after_run_instances_launches_once;
     }
     .to_vec()
@@ -115,36 +120,96 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         !chosen.is_empty(),
         "no case has such a name; --list shows them"
     );
+    let keep = args.name.is_some();
     let name = args
         .name
         .unwrap_or_else(|| format!("test-{}", std::process::id()));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let times = Times::test();
-    let running = tokio::select! {
-        running = Running::bring_up(&name, &times) => running?,
-        _ = tokio::signal::ctrl_c() => {
-            crate::supervisor::sweep(&name)?;
-            return Ok(ExitCode::from(130));
+    let (alone, beside) = chosen.into_iter().partition(|case| case.alone);
+    let broken_off = CancellationToken::new();
+    let ended = tokio::spawn(end_on_signal(
+        broken_off.clone(),
+        [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ],
+    ));
+    let alone_name = format!("{name}-alone");
+    let stages = [
+        on_stage(&name, beside, BESIDE, &broken_off),
+        on_stage(&alone_name, alone, 1, &broken_off),
+    ];
+    let mut results = Vec::new();
+    let mut faults = Vec::new();
+    let outcomes = futures_util::future::join_all(stages).await;
+    for ((finished, down), name) in outcomes.into_iter().zip([&name, &alone_name]) {
+        let passed = finished.iter().all(|case| case.failure.is_none());
+        if passed && down.is_ok() && !broken_off.is_cancelled() && !keep {
+            crate::supervisor::remove_folder(name)?;
         }
-    };
-    let scene = Arc::new(Scene::new(running));
-    let results = tokio::select! {
-        results = run_all(&scene, chosen) => results,
-        _ = tokio::signal::ctrl_c() => Vec::new(),
-        _ = terminate.recv() => Vec::new(),
-    };
-    let running = Arc::into_inner(scene)
-        .context("a case still holds the stage")?
-        .into_running();
-    let down = running.take_down().await;
+        results.extend(finished);
+        faults.extend(down.err());
+    }
+    ended.abort();
     report(&results);
-    down.context("taking the stage down")?;
+    if let Some(fault) = faults.pop() {
+        return Err(fault);
+    }
     let failed = results.iter().any(|result| result.failure.is_some());
-    Ok(if failed || results.is_empty() {
+    Ok(if broken_off.is_cancelled() {
+        ExitCode::from(130)
+    } else if failed || results.is_empty() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Breaks off at Ctrl-C, SIGTERM or when the terminal is closed. Every stage is then taken down as at its ordinary end.
+async fn end_on_signal(broken_off: CancellationToken, mut signals: [Signal; 3]) {
+    let [interrupt, terminate, hangup] = &mut signals;
+    tokio::select! {
+        _ = interrupt.recv() => (),
+        _ = terminate.recv() => (),
+        _ = hangup.recv() => (),
+    }
+    broken_off.cancel();
+}
+
+/// Brings a stage up, runs `cases` on it, `at_once` of them beside each other, and takes it down again. Answers what the cases
+/// that finished said, and whether the stage came and went as it should.
+async fn on_stage(
+    name: &str,
+    cases: Vec<Case>,
+    at_once: usize,
+    broken_off: &CancellationToken,
+) -> (Vec<Finished>, anyhow::Result<()>) {
+    if cases.is_empty() {
+        return (Vec::new(), Ok(()));
+    }
+    let times = Times::test();
+    let running = tokio::select! {
+        running = Running::bring_up(name, &times) => running,
+        () = broken_off.cancelled() => return (Vec::new(), crate::supervisor::sweep(name)),
+    };
+    let scene = match running {
+        Ok(running) => Arc::new(Scene::new(running)),
+        Err(error) => {
+            return (
+                Vec::new(),
+                Err(error.context(format!("bringing the stage {name} up"))),
+            );
+        }
+    };
+    let results = run_all(&scene, cases, at_once, broken_off).await;
+    let down = match Arc::into_inner(scene) {
+        Some(scene) => scene.into_running().take_down().await,
+        None => Err(anyhow::anyhow!("a case still holds the stage")),
+    };
+    (
+        results,
+        down.with_context(|| format!("taking the stage {name} down")),
+    )
 }
 
 struct Finished {
@@ -153,11 +218,15 @@ struct Finished {
     failure: Option<String>,
 }
 
-async fn run_all(scene: &Arc<Scene>, chosen: Vec<Case>) -> Vec<Finished> {
-    let (alone, beside): (Vec<Case>, Vec<Case>) = chosen.into_iter().partition(|case| case.alone);
-    let places = Arc::new(Semaphore::new(BESIDE));
+async fn run_all(
+    scene: &Arc<Scene>,
+    cases: Vec<Case>,
+    at_once: usize,
+    broken_off: &CancellationToken,
+) -> Vec<Finished> {
+    let places = Arc::new(Semaphore::new(at_once));
     let mut running = JoinSet::new();
-    for case in beside {
+    for case in cases {
         let (scene, places) = (Arc::clone(scene), Arc::clone(&places));
         running.spawn(async move {
             let _place = places.acquire().await;
@@ -165,15 +234,25 @@ async fn run_all(scene: &Arc<Scene>, chosen: Vec<Case>) -> Vec<Finished> {
         });
     }
     let mut results = Vec::new();
-    while let Some(done) = running.join_next().await {
-        if let Ok(finished) = done {
-            results.push(finished);
+    loop {
+        let done = tokio::select! {
+            done = running.join_next() => done,
+            () = broken_off.cancelled() => {
+                // Waits for them, so that none holds the stage any more.
+                running.shutdown().await;
+                None
+            }
+        };
+        match done {
+            Some(Ok(finished)) => results.push(finished),
+            Some(Err(panicked)) => results.push(Finished {
+                name: "a case that panicked",
+                seconds: 0.0,
+                failure: Some(panicked.to_string()),
+            }),
+            None => return results,
         }
     }
-    for case in alone {
-        results.push(run_one(scene, case).await);
-    }
-    results
 }
 
 async fn run_one(scene: &Arc<Scene>, case: Case) -> Finished {

@@ -1,17 +1,21 @@
 //! What every case works with: the stage that runs, and the steps that many cases share.
 
 use crate::demo::owner_query;
-use crate::hub::Process;
+use crate::hub::{Leftovers, Process};
 use crate::journey::{
-    Delivered, Form, Item, Ledger, Login, Slack, Verdict, export, rolls, verify, verify_strictly,
+    Delivered, Form, HttpError, Item, Ledger, Login, Slack, Verdict, aws, export, rolls, verify,
+    verify_strictly,
 };
 use crate::supervisor::{PEOPLE, Person, Running};
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
+/// The servers of the stage's clusters.
+pub(super) const PARTS: [&str; 2] = ["mysql", "mariadb"];
 /// For what control or the workspace does by itself.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 /// For a bastion's boot.
@@ -292,6 +296,64 @@ impl Scene {
             "'alice'@'{host}' is still there after {} s",
             limit.as_secs()
         )
+    }
+
+    /// Waits until nothing of a request whose bastion had the address `host` is left: its handoff, accounts, the machine.
+    pub(super) async fn nothing_left(
+        &self,
+        item: &Item,
+        host: &str,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        for part in PARTS {
+            self.account_gone(part, host, limit).await?;
+        }
+        let handoff = item.text("handoff");
+        ensure!(!handoff.is_empty(), "the item names no handoff");
+        let look = json!({ "SecretId": handoff });
+        let target = "secretsmanager.DescribeSecret";
+        let there = aws(&self.aws, "secretsmanager", target, &look).await;
+        ensure!(
+            matches!(&there, Err(HttpError::Status { .. })),
+            "the handoff {handoff} is there, or cannot be looked for: {there:?}"
+        );
+        self.machine_off(item.text("instance"), limit).await
+    }
+
+    /// Waits until no process, namespace and mount of an instance's machine is left.
+    pub(super) async fn machine_off(&self, instance: &str, limit: Duration) -> anyhow::Result<()> {
+        let namespace = self.stage.machine_namespace(&instance.parse()?);
+        let began = Instant::now();
+        loop {
+            let left = Leftovers::of_machines(&self.stage);
+            let mounted = |mount: &std::path::PathBuf| mount.to_string_lossy().contains(instance);
+            let running = crate::hub::in_namespace(&namespace).len();
+            let mounts = left.mounts.iter().filter(|mount| mounted(mount)).count();
+            if running == 0 && mounts == 0 && !left.namespaces.contains(&namespace) {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < limit,
+                "{instance}: {running} processes and {mounts} mounts are left after {} s",
+                limit.as_secs()
+            );
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Whether control's log alarms so of a request.
+    pub(super) fn alarmed(&self, request: &str, alarm: &str) -> anyhow::Result<bool> {
+        let log = std::fs::read_to_string(self.dir.join("logs/control.log"))
+            .context("reading control's log")?;
+        let says = |line: &Value, field: &str, wanted: &str| {
+            line.get(field).and_then(Value::as_str) == Some(wanted)
+        };
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        Ok(lines
+            .into_iter()
+            .any(|line| says(&line, "alarm", alarm) && says(&line, "request", request)))
     }
 
     /// The address of a request's bastion, by EC2.

@@ -29,6 +29,10 @@ pub(crate) enum Variant {
     Failing,
     /// Metadata that does not match its checksum.
     Broken,
+    /// A newer kernel with a security advisory.
+    Kernel,
+    /// A newer kernel that asks for a reboot however often there was one.
+    InVain,
 }
 
 impl Variant {
@@ -37,6 +41,8 @@ impl Variant {
             Self::Good => "good",
             Self::Failing => "failing",
             Self::Broken => "broken",
+            Self::Kernel => "kernel",
+            Self::InVain => "in-vain",
         }
     }
 }
@@ -160,6 +166,8 @@ mod tests {
             Variant::Failing,
             Variant::Failing,
             Variant::Broken,
+            Variant::Kernel,
+            Variant::InVain,
         ] {
             switch(&stage, variant).unwrap();
             let target = std::fs::read_link(stage.data(PART).join("current")).unwrap();

@@ -13,6 +13,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, signal::unix::S
 
 const PING_EVERY: Duration = Duration::from_secs(5);
 const GATEWAY_SILENCE: Duration = Duration::from_secs(15);
+/// How long the real one waits for its workers when it is told to end (core/app/longrunning: HardStopTimeout).
+const HARD_STOP: Duration = Duration::from_secs(6);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 const WORKER: &str = "/usr/bin/ssm-session-worker";
 
@@ -37,7 +39,7 @@ enum Lost {
     Silent,
 }
 
-/// Runs until SIGTERM; sessions that are under way go on without it, as with the real one.
+/// Runs until SIGTERM and then a while more; sessions that are under way go on without it, both as with the real one.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.agent_version {
         println!("SSM Agent version: {AGENT_VERSION}");
@@ -49,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ = terminated.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
+    tokio::time::sleep(HARD_STOP).await;
     Ok(ExitCode::SUCCESS)
 }
 

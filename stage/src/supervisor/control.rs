@@ -92,7 +92,7 @@ pub(crate) fn config(
             "renew_lease_s": 15,
             "heartbeat_s": times.heartbeat_s,
             "heartbeat_doubt_s": times.heartbeat_s * 2,
-            "heartbeat_lost_s": times.heartbeat_s * 12,
+            "heartbeat_lost_s": times.heartbeat_s * 30,
             "deadline_grace_s": 150,
             "freeze_after_s": 30,
             "end_after_s": 120,

@@ -17,12 +17,25 @@ pub(crate) use layout::{ANCHOR_BUCKET, CONTROL_BASTIONS, CONTROL_SLACK, LEDGER_T
 pub(crate) use running::{Running, Times};
 pub(crate) use serve::{Down, Env, Serve, Up, down, env, serve, up};
 
+use anyhow::Context as _;
+
 /// Removes everything of a stage that is neither up nor down, its keys too.
 pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
     let files = StageFiles::of(name)?;
     let stage = crate::hub::Stage::open(name.parse()?, &files.dir)?;
     crate::hub::remove_all(&stage)?;
     files.forget_secrets()
+}
+
+/// Removes the folder of a stage that is down, if there is one.
+pub(crate) fn remove_folder(name: &str) -> anyhow::Result<()> {
+    let dir = StageFiles::of(name)?.dir;
+    match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses whoever is not root, before anything is made.

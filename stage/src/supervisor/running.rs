@@ -119,12 +119,16 @@ impl Running {
             }
         }
         let stage = Stage::open(stage.name().clone(), &files.dir)?;
-        let outcome = Self::start(files.clone(), stage.clone(), times, held).await;
-        if outcome.is_err() {
-            hub::remove_all(&stage)?;
-            files.forget_secrets()?;
-        }
-        outcome
+        let started = Self::start(files.clone(), stage.clone(), times, held).await;
+        started.map_err(|cause| {
+            // Both are done, whatever becomes of the other.
+            let removed = hub::remove_all(&stage).map_err(anyhow::Error::from);
+            let forgotten = files.forget_secrets();
+            match removed.and(forgotten) {
+                Ok(()) => cause,
+                Err(error) => cause.context(format!("not all of it was taken down: {error:#}")),
+            }
+        })
     }
 
     async fn start(
@@ -246,14 +250,15 @@ impl Running {
             let _ = forward.close().await;
         }
         let parts = self.parts.stop().await;
-        self.hub.destroy()?;
+        let destroyed = self.hub.destroy();
+        self.files.forget_secrets()?;
+        destroyed?;
         let left = hub::leftovers(&self.stage);
         ensure!(
             left.none(),
             "the stage left something behind: {}",
             serde_json::to_string(&left)?
         );
-        self.files.forget_secrets()?;
         Ok(parts?)
     }
 }

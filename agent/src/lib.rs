@@ -1,7 +1,7 @@
 //! PowerPole's agent: the work on a bastion, from power-on to power-off.
 //!
-//! It runs as root on an instance that serves one grant and nothing else. Started as `sh` it is the shim that
-//! leads every login into the broker.
+//! It runs as root on an instance that serves one grant and nothing else. The shim, a program of its own that bastions have
+//! as `sh`, leads every login into the broker.
 
 mod account;
 mod aws;
@@ -30,8 +30,7 @@ mod steps;
 mod unsafe_os;
 
 use clap::{Parser, Subcommand};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The agent on a PowerPole bastion.
@@ -55,18 +54,15 @@ enum Command {
     CheckConfig,
 }
 
-fn main() -> ExitCode {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    let name = arguments
-        .first()
-        .map(|name| Path::new(name).file_name().map(OsString::from));
-    // A login shell's name begins with a hyphen.
-    if let Some(Some(name)) = name
-        && (name == "sh" || name == "-sh")
-    {
-        arguments.remove(0);
-        return broker::shim::main(arguments);
-    }
+/// What `sh` is on a bastion: leads a login into the broker, whatever it was called for.
+#[must_use]
+pub fn shim() -> ExitCode {
+    broker::shim::main(std::env::args_os().skip(1).collect())
+}
+
+/// The agent's command line.
+#[must_use]
+pub fn agent() -> ExitCode {
     let cli = Cli::parse();
     start_log();
     match start(&cli) {

@@ -1,0 +1,5 @@
+//! The agent.
+
+fn main() -> std::process::ExitCode {
+    powerpole_agent::agent()
+}
