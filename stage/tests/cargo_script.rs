@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const PROGRAMS: &str = "powerpole powerpole-agent powerpole-control powerpole-stage";
+const PROGRAMS: &str = "powerpole powerpole-agent powerpole-shim powerpole-control powerpole-stage";
 
 /// A clone with the script, and a place for the builds that several clones share.
 struct Clone {
