@@ -22,6 +22,7 @@ struct Camera {
     child: Child,
     ask: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
+    log: PathBuf,
 }
 
 impl Pictures {
@@ -85,6 +86,8 @@ impl Camera {
         if !modules.join("playwright-core").is_dir() {
             return Err(format!("playwright-core is not in {}", modules.display()));
         }
+        let log = running.files.dir.join("logs/pictures.log");
+        let said = std::fs::File::create(&log).map_err(|error| format!("no log: {error}"))?;
         let mut child = Command::new(node)
             .arg(running.files.clone.join("tests/browser/demo_pictures.mjs"))
             .args(["--page", &running.page_url()])
@@ -95,7 +98,7 @@ impl Camera {
             .env("NODE_MODULES", modules)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(said)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("node could not be started: {error}"))?;
@@ -105,6 +108,7 @@ impl Camera {
             child,
             ask,
             answers: BufReader::new(answers).lines(),
+            log,
         })
     }
 
@@ -113,10 +117,11 @@ impl Camera {
             .write_all(format!("{name} {request}\n").as_bytes())
             .await?;
         self.ask.flush().await?;
-        self.answers
-            .next_line()
-            .await?
-            .ok_or_else(|| std::io::Error::other("the browser's script ended"))
+        let ended = || {
+            let log = self.log.display();
+            std::io::Error::other(format!("the browser's script ended; {log} says why"))
+        };
+        self.answers.next_line().await?.ok_or_else(ended)
     }
 }
 
