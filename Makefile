@@ -82,4 +82,5 @@ bench: ## Recording and verifying beside script, asciinema, tlog, sudo, journalc
 .PHONY: clean
 clean: ## Remove what this clone made (caches stay); refused while a stage of it is up
 	@$(GUARD) none-up
+	@[ ! -d .stage ] || echo "Removing .stage, with $$(find .stage -mindepth 2 -maxdepth 2 -name 'evidence-*' | wc -l) folders of exported evidence"
 	@rm -rf .stage

@@ -15,6 +15,7 @@ nothing() { [ -z "$(find "$@" -print -quit)" ]; }
 field() { awk -F: -v user="$1" -v n="$2" '$1 == user {print $n}' "$root/etc/$3"; }
 only_own_group() { ! awk -F: -v user="$1" '$1 != user && ("," $4 ",") ~ ("," user ",") {found=1} END {exit !found}' "$root/etc/group"; }
 lacks() { [ -f "$2" ] && ! grep -qF -- "$1" "$2"; }
+bounded() { grep -q '^CapabilityBoundingSet=CAP_' "$1" && ! grep -qE '^CapabilityBoundingSet=.*(~|CAP_SYS_)' "$1"; }
 no_sudo() { ! grep -rqsE "^[[:space:]]*$1[[:space:]]" "$root/etc/sudoers" "$root/etc/sudoers.d"; }
 masked() { [ "$(readlink "$root/etc/systemd/system/$1")" = /dev/null ]; }
 wanted() { nothing "$root/etc/systemd/system" -path '*.wants/*' -name "$1"; }
@@ -47,6 +48,9 @@ check "shim is the only thing in its folder" test "$(ls -A "$root/usr/lib/powerp
 check "shim is first in the PATH of amazon-ssm-agent" \
     grep -q '^Environment=PATH=/usr/lib/powerpole/shim:' "$root/etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf"
 
+check "all logins share one bound" grep -qx 'MemoryMax=60%' "$root/etc/systemd/system/powerpole-sessions.slice"
+check "amazon-ssm-agent does not look into other processes" \
+    bounded "$root/etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf"
 check "agent's unit is enabled" test -L "$root/etc/systemd/system/multi-user.target.wants/powerpole-agent.service"
 check "agent's unit powers off on failure" grep -q '^FailureAction=poweroff' "$root/etc/systemd/system/powerpole-agent.service"
 check "amazon-ssm-agent is not enabled" wanted amazon-ssm-agent.service

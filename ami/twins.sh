@@ -36,13 +36,16 @@ twin() {
 twin '' true
 twin 'operator is in no group but its own' "sed -i 's/^\\(systemd-journal:.*\\):[^:]*\$/\\1:operator/' etc/group"
 twin 'operator is in no sudoers file' 'echo "operator ALL=(ALL) NOPASSWD: ALL" >>etc/sudoers'
-twin 'the agent'\''s group is nobody'\''s' "sed -i 's/^\\(powerpole:.*\\):\$/\\1:operator/' etc/group"
+twin 'the agent'\''s group is nobody'\''s' "sed -i 's/^\\(powerpole:.*\\):\$/\\1:nobody/' etc/group"
 twin 'spool is root'\''s alone' 'chmod 0755 var/lib/powerpole/spool'
 twin 'shim is a program of its own' 'ln -sfn /bin/sh usr/lib/powerpole/shim/sh'
 twin 'the agent is no program of amazon-ssm-agent'\''s' \
     'echo ExecPaths=/usr/bin/powerpole-agent >>etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf'
 twin 'shim is first in the PATH of amazon-ssm-agent' \
     'sed -i "s|PATH=/usr/lib/powerpole/shim:|PATH=/|" etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf'
+twin 'all logins share one bound' 'rm etc/systemd/system/powerpole-sessions.slice'
+twin 'amazon-ssm-agent does not look into other processes' \
+    'echo CapabilityBoundingSet=CAP_SYS_PTRACE >>etc/systemd/system/amazon-ssm-agent.service.d/powerpole.conf'
 twin 'agent'\''s unit is enabled' 'rm etc/systemd/system/multi-user.target.wants/powerpole-agent.service'
 twin 'amazon-ssm-agent is not enabled' \
     'ln -s /lib/systemd/system/amazon-ssm-agent.service etc/systemd/system/multi-user.target.wants/'

@@ -111,6 +111,10 @@ for pid in "${LANES[@]}"; do
 done
 LANES=()
 
+# An empty lane is no lane that passed.
+ran=$(wc -l <"$counts") listed=$(wc -l <"$WORK/tests/TESTS.tsv")
+[ "$ran" -ge "$listed" ] && [ "$listed" -gt 0 ] || echo "$ran of $listed test binaries ran" | tee -a "$failures"
+
 read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts")
 echo
 echo "Level × statement class × server. yes, no: as expected; *YES*, *NO*: seen, and the opposite expected."

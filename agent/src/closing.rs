@@ -55,6 +55,11 @@ impl Report {
         report
     }
 
+    /// What control has not heard of yet.
+    pub(crate) fn alarms(self) -> Vec<Alarm> {
+        self.alarms
+    }
+
     fn remark(&mut self, text: String) {
         tracing::error!(remark = text, "closing did not go as it should");
         self.remarks.push(text);

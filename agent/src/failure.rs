@@ -56,7 +56,10 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    // Some say the same twice in one breath.
+    let mut parts: Vec<&str> = text.split(": ").collect();
+    parts.dedup();
+    parts.join(": ")
 }
 
 /// Control takes bodies of 64 KiB and people read less.

@@ -198,12 +198,34 @@ mod tests {
     }
 
     #[test]
+    fn before_the_databases_are_known_all_else_holds_and_the_loopback_is_never_tracked() {
+        let endpoint = SocketAddr::from(([127, 0, 0, 1], 3306));
+        let early = rules(WHO, endpoint, &BTreeSet::new());
+        assert!(
+            !early.contains("skgid") && !early.contains("{  }"),
+            "{early}"
+        );
+        let late = rules(WHO, endpoint, &BTreeSet::from([3306]));
+        for rules in [early, late] {
+            for line in [
+                "oif lo notrack",
+                "iif lo notrack",
+                "policy drop;",
+                "jump operator",
+            ] {
+                assert!(rules.contains(line), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn the_kernel_takes_the_rules_twice_and_judges_by_uid() {
         // A network namespace of its own; without root or nft this says so.
         let script = r#"
             ip link set lo up && ip link add far type veth peer name near && ip link set far up && ip link set near up \
                 && ip addr add 10.9.9.1/24 dev near || exit 77
-            echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 77
+            nft list ruleset >/dev/null || exit 77
+            echo "$RULES" | nft -f - && echo "$RULES" | nft -f - || exit 1
             nft 'add table inet seen; add chain inet seen out { type filter hook output priority 10; }
                 add rule inet seen out tcp dport 3308 counter'
             far() { setpriv --reuid=0 --regid="$1" --clear-groups timeout 0.5 bash -c 'exec 3<>/dev/tcp/10.9.9.2/3308' 2>/dev/null
@@ -228,10 +250,7 @@ mod tests {
                 ),
             )
             .output();
-        let Some(output) = output
-            .ok()
-            .filter(|o| o.status.code().is_some_and(|c| c == 0))
-        else {
+        let Some(output) = output.ok().filter(|o| o.status.code() != Some(77)) else {
             eprintln!("SKIPPED: no network namespace with nft to be had here");
             return;
         };

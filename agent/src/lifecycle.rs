@@ -86,8 +86,8 @@ async fn live(config: Config, steps: &mut Steps) -> Result<Then, Failure> {
             Ok(Then::PowerOff)
         }
         Err(failure) => {
-            let _report: Report = end(&machine, &mut bastion, CloseReason::Failed).await;
-            tell_failure(&machine, &failure, steps).await;
+            let report = end(&machine, &mut bastion, CloseReason::Failed).await;
+            tell_failure(&machine, &failure, steps, report).await;
             Err(failure)
         }
     }
@@ -174,7 +174,7 @@ fn new_key() -> Result<SigningKey, crate::password::NoRandomness> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
-async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps) {
+async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps, report: Report) {
     let failed = Failed {
         request: machine.document.request.clone(),
         attempt: machine.document.attempt,
@@ -184,6 +184,7 @@ async fn tell_failure(machine: &Machine, failure: &Failure, steps: &Steps) {
         code: failure.code.to_owned(),
         message: failure.message.clone(),
         steps: steps.times(),
+        alarms: report.alarms(),
     };
     if let Err(error) = persist(FAILED_LIMIT, || machine.control.failed(&failed)).await {
         tracing::error!(

@@ -1,4 +1,4 @@
-//! What the file systems must be before anybody logs in: a root on which setuid bits do nothing, and a home and a folder of
+//! What the file systems must be before anybody logs in: a root on which setuid bits do nothing, and a home and folders of
 //! amazon-ssm-agent's that cannot fill the disk that the spool lies on.
 //!
 //! The image has no setuid file, but the patch at boot brings back the bits of what it upgrades.
@@ -16,11 +16,10 @@ use std::path::{Path, PathBuf};
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// All that an operator may write on this machine: this, or a quarter of its memory where that is less.
 const MOST: u64 = 1 << 30;
-/// All that amazon-ssm-agent may write, or an eighth of the memory where that is less: with some preferences of the account
-/// it keeps a transcript of every session there.
-const MOST_OF_SSM: u64 = 256 << 20;
-/// Where that is.
-const SSM_DATA: &str = "/var/lib/amazon/ssm";
+/// Where amazon-ssm-agent writes: its data, with some preferences of the account a transcript of every session too, and its log.
+const ROOMS_OF_SSM: [&str; 2] = ["/var/lib/amazon/ssm", "/var/log/amazon"];
+/// How much into each: this, or a sixteenth of the memory where that is less.
+const MOST_OF_SSM: u64 = 128 << 20;
 /// Files that an operator may have.
 const FILES: u32 = 65_536;
 
@@ -67,9 +66,11 @@ pub(crate) fn close(config: &Config) -> Result<(), MountError> {
     let root = Path::new("/");
     remount_nosuid(root).map_err(refused("remount", root))?;
     private_room(&operator).map_err(refused("mount", &operator.dir))?;
-    let ssm_data = Path::new(SSM_DATA);
-    room_of_ssm(ssm_data).map_err(refused("mount", ssm_data))?;
-    for path in [root, &operator.dir, ssm_data] {
+    let rooms = ROOMS_OF_SSM.map(Path::new);
+    for room in rooms {
+        room_of_ssm(room).map_err(refused("mount", room))?;
+    }
+    for path in [root, &operator.dir].into_iter().chain(rooms) {
         let flags = statvfs(path).map_err(|e| refused("look at", path)(e.into()))?;
         if !flags.flags().contains(FsFlags::ST_NOSUID) {
             return Err(MountError::NotSo(path.to_owned()));
@@ -106,7 +107,7 @@ fn remount_nosuid(path: &Path) -> io::Result<()> {
 
 /// Empty at every boot: on EC2 amazon-ssm-agent keeps nothing that it needs again.
 fn room_of_ssm(folder: &Path) -> io::Result<()> {
-    let room = (nix::sys::sysinfo::sysinfo()?.ram_total() / 8).min(MOST_OF_SSM);
+    let room = (nix::sys::sysinfo::sysinfo()?.ram_total() / 16).min(MOST_OF_SSM);
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)

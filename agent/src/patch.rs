@@ -104,7 +104,7 @@ pub(crate) enum Patch {
 pub(crate) struct Patched {
     release: String,
     kernel: String,
-    kernel_before: Option<String>,
+    before: Option<Earlier>,
 }
 
 impl Patched {
@@ -114,8 +114,9 @@ impl Patched {
             "event": "patched",
             "release": self.release,
             "kernel": self.kernel,
-            "rebooted": self.kernel_before.is_some(),
-            "kernel_before": self.kernel_before,
+            "rebooted": self.before.is_some(),
+            "kernel_before": self.before.as_ref().map(Earlier::kernel),
+            "ms_before": self.before.as_ref().map(Earlier::spent_ms),
         })
     }
 }
@@ -169,7 +170,7 @@ pub(crate) async fn upgrade(
         0 => Ok(Patch::Done(Patched {
             release: release.to_owned(),
             kernel: kernel()?,
-            kernel_before: earlier.map(|boot| boot.kernel().to_owned()),
+            before: earlier.cloned(),
         })),
         open => Err(PatchError::StillOpen(open)),
     }
@@ -319,6 +320,7 @@ fn tail(stderr: &[u8], stdout: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn advisories_are_counted_by_line() {
@@ -385,14 +387,18 @@ mod tests {
         let mut patched = Patched {
             release: "latest".to_owned(),
             kernel: "6.12.2".to_owned(),
-            kernel_before: None,
+            before: None,
         };
         assert_eq!(patched.event()["rebooted"], false);
-        patched.kernel_before = Some("6.12.1".to_owned());
+        patched.before = Some(Earlier::new("6.12.1".to_owned(), Duration::from_secs(70)));
         let event = patched.event();
         assert_eq!(
-            (&event["rebooted"], &event["kernel_before"]),
-            (&true.into(), &"6.12.1".into())
+            (
+                &event["rebooted"],
+                &event["kernel_before"],
+                &event["ms_before"]
+            ),
+            (&true.into(), &"6.12.1".into(), &70_000.into())
         );
     }
 }

@@ -43,6 +43,12 @@ Exit codes:
 /// Writes the three files. Exit code 1 when the ledger says that the evidence lies elsewhere: what was written is from
 /// where the auditor says.
 pub(crate) async fn run(args: &Args) -> Result<u8, CheckError> {
+    if !args.request.starts_with("req-") {
+        return Err(CheckError::Usage(format!(
+            "{} is no request id (req-…)",
+            plain(&args.request)
+        )));
+    }
     ensure_new(&args.out)?;
     let said = args.place.said(None, Some(&args.request))?;
     let everything = Read {

@@ -3,7 +3,7 @@
 use crate::clock::after;
 use crate::config::{Config, Times};
 use crate::ledger::item::Item;
-use crate::slack::view::block;
+use crate::slack::view::{block, duration};
 use jiff::Timestamp;
 use powerpole_protocol::id::{AccountName, Attempt, ClusterId, Email, RequestId, SchemaName};
 use powerpole_protocol::ledger::State;
@@ -257,7 +257,15 @@ fn start(wanted: Option<i64>, times: &Times, now: Timestamp) -> Result<Option<Ti
         };
     }
     if at > after(now, times.start_within_s) {
-        return Err("This lies too far ahead.".to_owned());
+        let days = times.start_within_s / 86_400;
+        return Err(format!(
+            "This lies too far ahead: at most {}.",
+            if days > 1 {
+                format!("{days} days")
+            } else {
+                duration(times.start_within_s)
+            }
+        ));
     }
     Ok(Some(at))
 }

@@ -34,8 +34,7 @@ const ACK: Duration = Duration::from_millis(2600);
 /// No request takes longer, however slowly its body comes: whoever sends it has not proven to be Slack until it is there.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW: &str = "This takes longer than it should. Look whether it happened; if not, do it again: nothing is done twice.";
-const NO_CLUSTER: &str =
-    "You may not ask for any cluster. The owners of each keep the list of its operators.";
+const NO_CLUSTER: &str = "You are on no cluster's list of operators. Ask the owner of the cluster that you need to add you.";
 const TROUBLE: &str =
     "PowerPole could not do that just now; nothing was changed. Try again in a moment.";
 

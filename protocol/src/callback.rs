@@ -215,6 +215,9 @@ pub struct Failed {
     pub message: String,
     /// How long the steps took until then.
     pub steps: Vec<StepTime>,
+    /// As in [`Heartbeat`]: all there were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
 }
 
 /// What control answers.

@@ -21,7 +21,7 @@ mkdirSync(options.out, { recursive: true });
 const browser = await launch(options.chromium);
 const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, colorScheme: "light", locale: "en-GB" });
 const page = await context.newPage();
-page.setDefaultTimeout(8000);
+page.setDefaultTimeout(20000);
 await page.goto(options.page);
 await page.waitForSelector("#who-select option", { state: "attached" });
 

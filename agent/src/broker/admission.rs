@@ -98,7 +98,7 @@ impl Refusal {
     /// What the person at the terminal reads.
     pub(crate) fn message(&self) -> &'static str {
         match self {
-            Self::NotYet => "This bastion is not ready yet. Wait for the message that says so.",
+            Self::NotYet => "This bastion is not ready yet. Try again in a few seconds.",
             Self::Closed => "This bastion takes no logins any more.",
             Self::TooMany => "Too many sessions are open on this bastion. Close one and try again.",
             Self::NoEvidence => {

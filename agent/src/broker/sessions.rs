@@ -93,3 +93,21 @@ pub(super) fn new_state(recorder: Recorder, gate: watch::Receiver<Gate>) -> Arc<
         intrusion: AtomicBool::new(false),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::trial;
+
+    #[tokio::test]
+    async fn nobody_enters_before_the_window_is_open_nor_after_it_was_closed() {
+        let temp = tempfile::tempdir().unwrap();
+        let recorder = trial::recorder(&temp.path().join("spool"));
+        let state = new_state(recorder.clone(), recorder.gate());
+        assert_eq!(state.enter().unwrap_err(), Refusal::NotYet);
+        state.opened.store(true, Ordering::SeqCst);
+        assert_eq!(state.enter().unwrap().0, 1);
+        state.closed.store(true, Ordering::SeqCst);
+        assert_eq!(state.enter().unwrap_err(), Refusal::Closed);
+    }
+}

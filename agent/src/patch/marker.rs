@@ -49,6 +49,10 @@ impl Earlier {
         &self.kernel
     }
 
+    pub(super) fn spent_ms(&self) -> u64 {
+        self.spent_ms
+    }
+
     fn read(dir: &Path) -> Result<Option<Self>, PatchError> {
         let path = dir.join(NAME);
         let text = match std::fs::read(&path) {

@@ -18,12 +18,19 @@ where
     E: std::error::Error,
 {
     move |error| {
-        let mut detail = error.to_string();
+        let mut words = vec![error.to_string()];
         let mut source = error.source();
         while let Some(inner) = source {
-            detail = format!("{detail}: {inner}");
+            let inner_words = inner.to_string();
+            // The SDK's last cause is a dump of what the one before has said.
+            if !inner_words.starts_with("Error {") {
+                words.push(inner_words);
+            }
             source = inner.source();
         }
+        // On one line: some causes are lists.
+        let detail = words.join(": ");
+        let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
         CheckError::Aws { operation, detail }
     }
 }

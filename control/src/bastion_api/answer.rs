@@ -219,10 +219,12 @@ pub async fn heartbeat(
         tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "a chain's head went back or was replaced");
         return Err(Refusing::Malformed("head"));
     }
-    alarm(&item, &message.alarms);
     let moved = service
         .apply(&item.request, to::heartbeat(message, service.clock.now()))
         .await?;
+    if moved.is_some() {
+        alarm(&item, "bastion", &message.alarms);
+    }
     Ok(answered(&moved.unwrap_or(item)))
 }
 
@@ -243,10 +245,6 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
     if contradicts(&message.head, &item) {
         tracing::error!(alarm = "head_went_back", request = %item.request, seq = message.head.seq, "the final head contradicts one that was heard of");
         remarks.push("the final head contradicts the latest that control heard of".to_owned());
-    }
-    alarm(&item, &message.alarms);
-    if let CloseReason::EvidenceLost | CloseReason::Intrusion = message.reason {
-        tracing::error!(alarm = reason_text(message.reason), request = %item.request, attempt = item.attempt.0, instance = %message.instance, "a bastion ended its window early");
     }
     let closing = Closing {
         at: service.clock.now(),
@@ -274,6 +272,12 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
         _ => return Ok(Answered::default()),
     };
     let done = service.apply(&item.request, step).await?;
+    if done.is_some() {
+        alarm(&item, "bastion", &message.alarms);
+        if let CloseReason::EvidenceLost | CloseReason::Intrusion = message.reason {
+            tracing::error!(alarm = closing.reason, request = %item.request, attempt = item.attempt.0, instance = %message.instance, "a bastion ended its window early");
+        }
+    }
     tracing::info!(request = %item.request, reason = closing.reason, sealed = closing.sealed, seq = message.head.seq, won = done.is_some(), "a bastion closed");
     service.nudge(&item.request);
     if done.is_some() {
@@ -283,10 +287,11 @@ pub async fn closed(service: &Service, message: &Closed, item: Item) -> Result<A
     }
 }
 
-/// Logs what a bastion alarms of. A message that comes twice alarms twice; what a bastion says here is its own word.
-fn alarm(item: &Item, alarms: &[Alarm]) {
+/// Logs what a bastion alarms of, once the message took effect: it is that bastion's own word. `by` is `bastion`, or
+/// `bastion_unproven` where a boot token alone vouches for it.
+fn alarm(item: &Item, by: &'static str, alarms: &[Alarm]) {
     for alarm in alarms.iter().take(MAX_ALARMS) {
-        tracing::error!(alarm = "bastion", code = one_line(&cut(&alarm.code)), count = alarm.count, request = %item.request, attempt = item.attempt.0, "a bastion alarms");
+        tracing::error!(alarm = by, code = one_line(&cut(&alarm.code)), count = alarm.count, request = %item.request, attempt = item.attempt.0, "a bastion alarms");
     }
 }
 
@@ -335,6 +340,9 @@ pub async fn failed(service: &Service, message: &Failed) -> Result<Answered, Ref
     let marked = service
         .apply(&item.request, to::mark_failed(item.attempt, &failure))
         .await?;
+    if marked.is_some() {
+        alarm(&item, "bastion_unproven", &message.alarms);
+    }
     tracing::warn!(request = %item.request, attempt = item.attempt.0, step = failure.step, code = failure.code, won = marked.is_some(), "a bastion gave up");
     service.nudge(&item.request);
     Ok(Answered::default())

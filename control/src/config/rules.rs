@@ -161,14 +161,16 @@ impl Times {
                 && self.heartbeat_doubt_s < self.heartbeat_lost_s,
             "times: heartbeat_s < heartbeat_doubt_s < heartbeat_lost_s does not hold".to_owned(),
         );
-        for (name, value) in [
-            ("heartbeat_lost_s", self.heartbeat_lost_s),
-            ("deadline_grace_s", self.deadline_grace_s),
+        for (name, value, before) in [
+            // The last heartbeat may lie that far before the end.
+            ("heartbeat_lost_s", self.heartbeat_lost_s, self.heartbeat_s),
+            ("deadline_grace_s", self.deadline_grace_s, 0),
         ] {
+            let least = CLOSING_LIMIT_S.saturating_add(before);
             rule(
-                value >= CLOSING_LIMIT_S,
+                value >= least,
                 format!(
-                    "times.{name} must be {CLOSING_LIMIT_S} or more: for so long a bastion that closes its window may be silent"
+                    "times.{name} must be {least} or more: for so long nothing may be heard of a bastion that closes its window"
                 ),
             );
         }

@@ -8,7 +8,7 @@ use crate::launcher::{self, Progress, moved};
 use crate::ledger::item::{Item, Post, PostKind};
 use crate::ledger::transitions as to;
 use crate::service::{Service, StepError};
-use crate::slack::view::message::{receipt, render, wanted, warning};
+use crate::slack::view::message::{begun, receipt, render, wanted, warning};
 use futures_util::{StreamExt as _, stream};
 use powerpole_protocol::id::RequestId;
 use powerpole_protocol::ledger::State;
@@ -196,11 +196,12 @@ async fn warn(service: &Service, item: &Item, before_s: u64) -> Result<Progress,
     let left = claimed
         .deadline
         .map_or(before_s, |deadline| seconds_between(now, deadline));
-    if let Err(error) = service
-        .chat
-        .post(&dm.channel, None, &warning(item, &service.config, left))
-        .await
-    {
+    let words = if before_s < item.duration_s {
+        warning(item, &service.config, left)
+    } else {
+        begun(item, &service.config, left)
+    };
+    if let Err(error) = service.chat.post(&dm.channel, None, &words).await {
         let _ = service.apply(&item.request, to::release_warning()).await;
         return Err(error.into());
     }

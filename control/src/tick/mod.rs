@@ -160,13 +160,17 @@ fn running(item: &Item, now: Timestamp, times: &Times) -> Vec<Action> {
         actions.push(Action::Look);
     }
     let left = seconds_between(now, deadline);
-    // Only the latest warning that is due; earlier ones that nobody could post would only confuse.
+    // The first of them says that the window has begun: the DM that says how to log in is an update, and Slack tells nobody of
+    // those. Only the latest that is due; earlier ones that nobody could post would only confuse.
     let due = times
         .warn_before_s
         .iter()
-        .filter(|w| left > 0 && left <= **w && **w < item.duration_s)
+        .copied()
+        .filter(|w| *w < item.duration_s)
+        .chain([item.duration_s])
+        .filter(|w| left > 0 && left <= *w)
         .min();
-    if let Some(&due) = due
+    if let Some(due) = due
         && item.warned_s.is_none_or(|warned| due < warned)
     {
         actions.push(Action::Warn(due));
@@ -261,6 +265,8 @@ mod tests {
         item.ready_at = Some(now());
         item.heartbeat_at = Some(now());
         item.deadline = Some(after(now(), item.duration_s));
+        // It was said that the window has begun.
+        item.warned_s = Some(item.duration_s);
         shown(item)
     }
 
@@ -315,8 +321,10 @@ mod tests {
         let mut item = ready_item();
         let beat = |item: &mut Item, s| item.heartbeat_at = Some(after(now(), s));
         for (seconds, warned, expected) in [
-            (0, None, None),
+            (0, None, Some(900)),
+            (1, Some(900), None),
             (300, None, Some(600)),
+            (300, Some(900), Some(600)),
             (301, Some(600), None),
             (600, Some(600), Some(300)),
             (845, None, Some(60)),

@@ -69,6 +69,18 @@ async fn a_request_goes_from_the_modal_to_the_receipt() {
     assert_eq!(answer.unwrap().deadline, Some(deadline));
     assert_eq!(stage.slack.of("chat.update").len(), updates);
 
+    // A message of its own says that the window has begun: Slack tells nobody of an update. Once, and without the password.
+    stage.tick().await;
+    stage.tick().await;
+    let begun: Vec<Value> = stage
+        .slack
+        .of("chat.postMessage")
+        .into_iter()
+        .filter(|m| m["text"].to_string().contains("You can log in"))
+        .collect();
+    assert_eq!(begun.len(), 1);
+    assert!(!begun[0].to_string().contains("never-stored"));
+
     assert_eq!(
         bastion
             .signed(callback::HEARTBEAT, &bastion.heartbeat(1))
@@ -90,6 +102,7 @@ async fn a_request_goes_from_the_modal_to_the_receipt() {
         .of("chat.postMessage")
         .into_iter()
         .filter(|m| m["text"].to_string().contains("ends in"))
+        .filter(|m| !m["text"].to_string().contains("You can log in"))
         .collect();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].to_string().contains(request.as_str()));

@@ -24,7 +24,7 @@ pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
     // The agent's next call is held, so what is said from here on leaves the machine after the agent's death or never.
     let held = json!({
         "service": "logs", "operation": "PutLogEvents", "resource": &open.instance, "count": 1,
-        "action": { "kind": "delay", "ms": 60_000 },
+        "action": { "kind": "delay", "ms": 600_000 },
     });
     post(&format!("{}/_stage/faults", scene.aws), &held)
         .await

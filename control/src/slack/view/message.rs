@@ -72,6 +72,20 @@ pub fn access(item: &Item, config: &Config, access: Access<'_>) -> Message {
     }
 }
 
+/// That the window has begun, of which an update of the DM tells nobody.
+#[must_use]
+pub fn begun(item: &Item, config: &Config, left_s: u64) -> Message {
+    let text = format!(
+        "You can log in: {}\nThe window ends in {}. How to log in stands above, in the message with your password.",
+        escape(&name(item, config)),
+        duration(left_s)
+    );
+    Message {
+        blocks: json!([section(&text)]),
+        text,
+    }
+}
+
 /// A warning before the end.
 #[must_use]
 pub fn warning(item: &Item, config: &Config, left_s: u64) -> Message {
