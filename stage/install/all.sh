@@ -8,15 +8,15 @@ PARTS=(apt repo python mysql mariadb browser image-base)
 list() {
     cat <<LIST
 part        download  on disk  first run  what it is
-apt            60 MB   220 MB       60 s  Debian packages, installed; named below
+apt           140 MB   620 MB       50 s  Debian packages, installed; named below
 repo            0 MB     1 MB        1 s  the dnf repository that a bastion patches from
 python         70 MB   480 MB       30 s  PyPI: moto (AWS), the AWS CLI, slack_sdk
 mysql          66 MB   500 MB       12 s  MySQL 9.7 of Debian sid, only unpacked
 mariadb        20 MB   140 MB        5 s  MariaDB 10.11 with server_audit, only unpacked
-browser       100 MB   450 MB       60 s  Debian: Chromium, node; npm: playwright-core,
+browser       220 MB   850 MB      120 s  Debian: Chromium, node; npm: playwright-core,
                                           @slack/bolt; for browser tests and pictures
 image-base    110 MB   450 MB       70 s  the bastion's root (Debian)
-together      430 MB   2.3 GB      4 min
+together      630 MB   3.1 GB      5 min   on a bare Debian; less where packages are there
 Building PowerPole comes after that: about 8 minutes on two cores, 6 GB of disk, 8 GB of memory.
 
 Packages of Debian 12: $(awk '!/^#|^$/ {printf "%s ", $1}' "$INSTALL_DIR/apt.txt" | fold -s -w 78 | sed '2,$s/^/  /')

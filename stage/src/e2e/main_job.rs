@@ -10,6 +10,16 @@ use std::time::Duration;
 pub(super) async fn from_the_request_to_a_valid_verdict(scene: Arc<Scene>) -> anyhow::Result<()> {
     let open = scene.open("orders-prod", "READ", 45).await?;
     let mut login = scene.login(ALICE, &open).await?;
+    scene
+        .slack
+        .says(&open.request, "You can log in", SOON)
+        .await
+        .context("a message of its own must say that the window has begun")?;
+    login.send("rpm -q powerpole-stage-sample\n").await?;
+    login
+        .expect("powerpole-stage-sample-2.0", SOON)
+        .await
+        .context("the patch must have brought what the repository has")?;
     login.send("id -un; tty\n").await?;
     login
         .expect("operator", SOON)
@@ -261,8 +271,17 @@ pub(super) async fn logins_have_a_size_interrupts_and_pipes_and_come_many_at_onc
     let line = &open.delivered.session_line;
     let env = scene.environment(ALICE);
 
-    // A terminal of the client's own, whose size must reach the shell.
-    let sized = format!("script -qec \"stty rows 33 cols 101; {line}\" /dev/null");
+    // A terminal of the client's own, whose size must reach the shell, another one in mid-session too.
+    let (resize, now) = (scene.dir.join("resize.sh"), scene.dir.join("resize.now"));
+    let script = format!(
+        "for n in $(seq 200); do [ -e {} ] && exec stty -F /dev/tty rows 44 cols 88; sleep 0.2; done\n",
+        now.display()
+    );
+    std::fs::write(&resize, script).context("writing what resizes")?;
+    let sized = format!(
+        "script -qec \"stty rows 33 cols 101; sh {} & {line}\" /dev/null",
+        resize.display()
+    );
     let mut sized = Login::open(&sized, env)?;
     sized.expect("$ ", SOON).await?;
     sized.send("stty size\r").await?;
@@ -270,6 +289,15 @@ pub(super) async fn logins_have_a_size_interrupts_and_pipes_and_come_many_at_onc
         .expect("33 101", SOON)
         .await
         .context("the terminal's size must reach the shell")?;
+    sized.expect("$ ", SOON).await?;
+    std::fs::write(&now, "").context("having it resized")?;
+    sized
+        .send("until [ \"$(stty size)\" = '44 88' ]; do sleep 0.2; done; echo re$((1+1))sized\r")
+        .await?;
+    sized
+        .expect("re2sized", SOON)
+        .await
+        .context("another size must reach the shell")?;
     sized.expect("$ ", SOON).await?;
     sized.send("sleep 7004\r").await?;
     scene
@@ -310,5 +338,12 @@ pub(super) async fn logins_have_a_size_interrupts_and_pipes_and_come_many_at_onc
     );
     let verdict = scene.verdict(&open.request).await?;
     ensure!(verdict.verdict == "VALID", "{}", verdict.text);
+    ensure!(
+        scene
+            .lines(&open.request)?
+            .iter()
+            .any(|line| line.kind == "r"),
+        "the other size is not in the evidence"
+    );
     Ok(())
 }

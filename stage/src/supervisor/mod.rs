@@ -23,8 +23,9 @@ use anyhow::Context as _;
 pub(crate) fn sweep(name: &str) -> anyhow::Result<()> {
     let files = StageFiles::of(name)?;
     let stage = crate::hub::Stage::open(name.parse()?, &files.dir)?;
-    crate::hub::remove_all(&stage)?;
-    files.forget_secrets()
+    let removed = crate::hub::remove_all(&stage);
+    files.forget_secrets()?;
+    Ok(removed?)
 }
 
 /// Removes the folder of a stage that is down, if there is one.

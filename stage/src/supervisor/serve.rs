@@ -182,13 +182,15 @@ pub(crate) async fn down(args: Down) -> anyhow::Result<ExitCode> {
         tokio::task::spawn_blocking(move || supervisor.end(END_LIMIT)).await??;
         let _ = std::fs::remove_file(&record);
     }
-    hub::remove_all(&stage)?;
+    let removed = hub::remove_all(&stage);
+    // Whatever became of the rest.
+    files.forget_secrets()?;
+    removed?;
     let _ = std::fs::remove_file(files.dir.join("page"));
     let left = hub::leftovers(&stage);
     if !left.none() {
         bail!("something is left: {}", serde_json::to_string(&left)?);
     }
-    files.forget_secrets()?;
     say(&format!(
         "The stage {} is down; nothing is left of it but its folder, {}.",
         stage.name(),
