@@ -24,7 +24,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -229,17 +228,16 @@ async fn run_all(
     at_once: usize,
     broken_off: &CancellationToken,
 ) -> Vec<Finished> {
-    let places = Arc::new(Semaphore::new(at_once));
+    // In the order of their list: one of the longest that began last would be waited for alone.
+    let mut waiting = cases.into_iter();
     let mut running = JoinSet::new();
-    for case in cases {
-        let (scene, places) = (Arc::clone(scene), Arc::clone(&places));
-        running.spawn(async move {
-            let _place = places.acquire().await;
-            run_one(&scene, case).await
-        });
-    }
     let mut results = Vec::new();
     loop {
+        let free = at_once.saturating_sub(running.len());
+        for case in waiting.by_ref().take(free) {
+            let scene = Arc::clone(scene);
+            running.spawn(async move { run_one(&scene, case).await });
+        }
         let done = tokio::select! {
             done = running.join_next() => done,
             () = broken_off.cancelled() => {
