@@ -83,6 +83,8 @@ mod tests {
     fn what_an_error_says_of_its_cause_is_not_said_twice() {
         let error = Repeating(std::io::Error::other("connection refused"));
         assert_eq!(causes(&error), "the driver: connection refused");
+        let twice = std::io::Error::other("input error: input error: connection refused");
+        assert_eq!(causes(&twice), "input error: connection refused");
     }
 
     #[derive(Debug, thiserror::Error)]

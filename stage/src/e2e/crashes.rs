@@ -66,8 +66,9 @@ pub(super) async fn a_killed_agent_ends_the_machine_and_the_verdict_is_unsealed(
     );
     let lines = scene.lines(&open.request)?;
     ensure!(says(&lines, LAST_WORDS), "the tail was not shipped");
+    let heard = item.number("final_seq");
     ensure!(
-        proven_to(&verdict) >= item.number("final_seq"),
+        heard.is_some() && proven_to(&verdict) >= heard,
         "not all that control had heard of is proven: {}",
         verdict.json
     );
@@ -110,12 +111,13 @@ pub(super) async fn a_machine_destroyed_without_warning_leaves_no_account_and_no
         verdict.text
     );
     // The last head that is known from outside the stream binds it: nothing before that can be missing unseen.
+    let heard = item.number("final_seq");
     let known = verdict
         .json
         .pointer("/last_known/seq")
         .and_then(Value::as_u64);
     ensure!(
-        known.is_some() && known >= item.number("final_seq") && proven_to(&verdict) >= known,
+        heard.is_some() && known >= heard && proven_to(&verdict) >= known,
         "{}",
         verdict.json
     );

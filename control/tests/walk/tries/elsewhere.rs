@@ -13,6 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// Has control launch a try of whose launch the ledger says nothing, as after a crash before the record.
+async fn launch_once_more(stage: &Stage, request: &RequestId) {
+    let launched = ["instance", "handoff_at", "launch_claim"];
+    stage.edit(request.as_str(), &[], &launched).await;
+    let item = stage.item(request).await;
+    launcher::proceed(&stage.service, &item).await.unwrap();
+}
+
 /// Launches under the token of a try in this subnet, as whoever may launch can; they may be protected from control.
 async fn launch_under(
     stage: &Stage,
@@ -68,15 +76,7 @@ async fn an_instance_under_the_same_token_in_another_zone_gets_nothing_and_holds
     let theirs = launch_elsewhere(&stage, &request).await;
     // As after a crash before the record, or as somebody writes it: with their instance there, too.
     let handoff_before = ours.boot.handoff.clone();
-    stage
-        .edit(
-            request.as_str(),
-            &[],
-            &["instance", "handoff_at", "launch_claim"],
-        )
-        .await;
-    let item = stage.item(&request).await;
-    launcher::proceed(&stage.service, &item).await.unwrap();
+    launch_once_more(&stage, &request).await;
     let item = stage.item(&request).await;
     assert_eq!(item.instance.as_ref(), Some(&ours.instance));
     assert!(item.handoff_at.is_some());
@@ -146,15 +146,7 @@ async fn of_two_living_instances_in_the_subnet_of_a_try_none_is_chosen() {
     let (request, ours) = stage.launched().await;
     let own = stage.service.config.bastion.subnets[0].clone();
     let theirs = launch_under(&stage, (&request, 1), &own, false).await;
-    stage
-        .edit(
-            request.as_str(),
-            &[],
-            &["instance", "handoff_at", "launch_claim"],
-        )
-        .await;
-    let item = stage.item(&request).await;
-    launcher::proceed(&stage.service, &item).await.unwrap();
+    launch_once_more(&stage, &request).await;
     assert_eq!(stage.item(&request).await.handoff_at, None);
     execute::pursue(&stage.service, &request).await;
     let item = stage.item(&request).await;
